@@ -1,0 +1,1 @@
+//! Decides; no async, no I/O, no clock.

@@ -1,0 +1,1 @@
+//! Tells others: OCSF, CSV and NDJSON projections of receipts.

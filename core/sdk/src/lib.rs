@@ -1,0 +1,25 @@
+//! All that a connector author imports. Start at [`Connector`]; `connectors/README.md` walks through one.
+//!
+//! A connector translates: it verifies a vendor's request, turns it into [`Event`]s, and turns what was
+//! decided back into the vendor's words. It cannot decide, store, or read the clock, because nothing here lets it.
+
+mod connector;
+mod error;
+pub mod http;
+mod inbound;
+pub mod jwks;
+pub mod naming;
+pub mod parse;
+mod registry;
+mod secret;
+pub mod signature;
+
+pub use connector::{
+    CallOutcome, Callback, Connector, Env, Evidence, FailMode, Frame, FrameSpec, Gate, GateClass, Held,
+    Manifest, Normalized, Parts, Reply, Said, Site,
+};
+pub use countersign_schemas as schemas;
+pub use error::{CallError, ConnectError, FetchError, NormalizeError, VerifyError};
+pub use inbound::{Caller, Inbound, Unverified, Verified};
+pub use registry::{ConnectorSpec, Registry};
+pub use secret::{Secret, SecretError, SecretRef};

@@ -1,0 +1,63 @@
+//! The list of connectors, erased: the service walks it and names none of them.
+
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use crate::{ConnectError, Connector, Env, Manifest, Parts, Site};
+
+/// One connector, without its type.
+#[derive(Clone, Copy)]
+pub struct ConnectorSpec {
+    /// See [`Connector::NAME`].
+    pub name: &'static str,
+    /// See [`Connector::manifest`].
+    pub manifest: fn() -> Manifest,
+    /// See [`Connector::setup`].
+    pub setup: fn(&Site) -> String,
+    /// The JSON Schema of its settings.
+    pub schema: fn() -> Schema,
+    /// See [`Connector::connect`]; takes the settings as they stand in the config file.
+    pub connect: fn(Value, &Env<'_>) -> Result<Parts, ConnectError>,
+}
+
+impl ConnectorSpec {
+    /// Erases a connector.
+    #[must_use]
+    pub fn of<C: Connector>() -> Self {
+        Self {
+            name: C::NAME,
+            manifest: C::manifest,
+            setup: C::setup,
+            schema: || SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<C::Settings>(),
+            connect: |settings, env| {
+                let settings = serde_json::from_value(settings)
+                    .map_err(|error| ConnectError::Settings(error.to_string()))?;
+                C::connect(settings, env)
+            },
+        }
+    }
+}
+
+/// Every connector this program has.
+#[derive(Clone)]
+pub struct Registry(Vec<ConnectorSpec>);
+
+impl Registry {
+    /// A registry of these.
+    #[must_use]
+    pub fn new(specs: Vec<ConnectorSpec>) -> Self {
+        Self(specs)
+    }
+
+    /// The connector of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&ConnectorSpec> {
+        self.0.iter().find(|spec| spec.name == name)
+    }
+
+    /// All of them, in the list's order.
+    pub fn iter(&self) -> impl Iterator<Item = &ConnectorSpec> {
+        self.0.iter()
+    }
+}

@@ -1,0 +1,1 @@
+//! The running program as a library; knows no vendor.

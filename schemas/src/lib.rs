@@ -1,0 +1,33 @@
+//! Every shape that crosses a process boundary: what a connector normalises a hook into, what the engine
+//! decides, what a receipt signs.
+//!
+//! The wire form *is* the domain here, because receipts sign it; so there is one set of types, and the JSON
+//! Schemas in `schemas/json/` are generated from them. This crate depends on nothing of ours.
+
+mod action;
+mod approval;
+mod decision;
+mod event;
+mod generate;
+mod id;
+mod identity;
+mod receipt;
+mod session;
+mod time;
+
+pub use action::{Action, Effect, Facets, SessionRef, Source, Tool, action_hash};
+pub use approval::{Approval, ApprovalAnswer, Grant, GrantScope, Halt, HaltScope, PendingKind};
+pub use decision::{
+    ApprovalRule, Decision, Deferral, DeferralKind, Expressed, Expression, PolicyRef, Severity, Verdict,
+};
+pub use event::{Event, Intent, Observation, Outcome, OutcomeStatus, SessionBoundary};
+pub use generate::all;
+pub use id::{ActionId, ApprovalId, GrantId, IdError, OutboxId, ReceiptId, SessionId};
+pub use identity::{Agent, Assurance, Delegation, Human, Identity};
+pub use receipt::{
+    ActionView, ApprovalView, ContextView, DecisionView, DeferralView, Disclosed, Disclosure, DisclosureMode,
+    GapView, HaltView, IdentityView, OutcomeView, PAYLOAD_TYPE, PREDICATE_TYPE, PolicyChangeView, PolicyView,
+    Predicate, ReceiptKind, STATEMENT_TYPE, SessionView, Statement, Subject, SubjectDigest, VendorView,
+};
+pub use session::{Context, PriorAction};
+pub use time::{Timestamp, TimestampError};
