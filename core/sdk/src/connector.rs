@@ -41,6 +41,8 @@ pub trait Connector: 'static {
 pub struct Parts {
     /// The vendor's window, as configured in its console, margin not taken off.
     pub deadline: Duration,
+    /// The frames as configured: usually the manifest's, fewer or more native decisions where settings say so.
+    pub frames: Vec<FrameSpec>,
     /// The vendor asks before acting.
     pub gate: Box<dyn Gate>,
     /// The vendor is answered later, by callback.
