@@ -1,1 +1,24 @@
-//! The vendors.
+//! The vendors, one module each. `README.md` walks through writing one.
+
+use countersign_sdk::{ConnectorSpec, Registry};
+
+pub mod anthropic;
+pub mod claude_code;
+pub mod copilot_studio;
+pub mod generic;
+pub mod github;
+pub mod rehearsal;
+
+pub use generic::schemas;
+
+/// Every connector this program has, in the order in which they are listed to people.
+#[must_use]
+pub fn registry() -> Registry {
+    Registry::new(vec![
+        ConnectorSpec::of::<anthropic::Anthropic>(),
+        ConnectorSpec::of::<claude_code::ClaudeCode>(),
+        ConnectorSpec::of::<copilot_studio::CopilotStudio>(),
+        ConnectorSpec::of::<generic::Generic>(),
+        ConnectorSpec::of::<github::GitHub>(),
+    ])
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Effect, Timestamp, Verdict};
+use crate::{ActionId, Effect, ReceiptId, Timestamp, Verdict};
 
 /// The folded state of one session. Small enough to be written with every commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,10 +43,15 @@ pub struct Context {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PriorAction {
+    /// Which action, so that its outcome can be joined.
+    pub action_id: ActionId,
     /// When it was decided.
     pub at: Timestamp,
     /// What kind of thing it did.
     pub effect: Effect,
+    /// The receipt of its decision; whoever made the receipt fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt_id: Option<ReceiptId>,
     /// Canonical tool.
     pub tool: String,
     /// What was decided.

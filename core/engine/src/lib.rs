@@ -1,1 +1,30 @@
-//! Decides; no async, no I/O, no clock.
+//! Decides. Policies are Cedar; what is ours is the five decisions, how policies are combined, and that a policy
+//! which cannot be evaluated is never passed over in silence.
+//!
+//! No async, no I/O, no clock, no randomness: [`evaluate`] is a pure function of policies, action, context and
+//! time.
+//!
+//! A `permit` means ALLOW and nothing else. DENY, MODIFY, STEP_UP and DEFER are all `forbid`, told apart by
+//! `@decision`; so every other Cedar tool, which ignores annotations, reads a policy file as stricter than this
+//! crate does. How policies are combined is in [`evaluate`].
+
+mod annotations;
+pub mod cases;
+mod evaluate;
+mod index;
+pub mod ledger;
+mod modify;
+mod policies;
+mod problem;
+mod reads;
+mod request;
+mod resolve;
+mod rule;
+
+pub use evaluate::{Considered, Explanation, Finding, evaluate, explain};
+pub use policies::{Options, Policies, PolicySource, Posture, Refacet, engine_version};
+pub use problem::{PolicyErrors, PolicyProblem};
+pub use rule::{PolicyClass, PolicyInfo};
+
+/// The Cedar schema that every policy is validated against.
+pub const SCHEMA: &str = include_str!("../../../policies/schema.cedarschema");

@@ -87,6 +87,12 @@ impl KeySets {
             .clone()
     }
 
+    /// Takes the keys at `url` as known beforehand, for connectors that ask for them afterwards.
+    pub fn preset(&self, url: &str, keys: JwkSet) {
+        let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _replaced = sets.insert(url.to_owned(), KeySet::fixed(keys));
+    }
+
     /// Begins to fetch every set and to keep it fresh. Returns the tasks, which never end by themselves.
     pub fn start(&self, egress: &Egress) -> Vec<tokio::task::JoinHandle<()>> {
         let sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! All that a connector author imports. Start at [`Connector`]; `connectors/README.md` walks through one.
 //!
-//! A connector translates: it verifies a vendor's request, turns it into [`Event`]s, and turns what was
+//! A connector translates: it verifies a vendor's request, turns it into [`schemas::Event`]s, and turns what was
 //! decided back into the vendor's words. It cannot decide, store, or read the clock, because nothing here lets it.
 
 mod connector;
@@ -9,6 +9,7 @@ pub mod http;
 mod inbound;
 pub mod jwks;
 pub mod naming;
+pub mod oauth;
 pub mod parse;
 mod registry;
 mod secret;

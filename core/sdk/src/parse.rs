@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::NormalizeError;
-use crate::schemas::Facets;
+use crate::schemas::{Facets, Human};
 
 /// Reads a JSON object. serde_json refuses nesting beyond 128, so depth is bounded; the service bounds the size.
 ///
@@ -52,6 +52,39 @@ pub fn canonical(value: &Value) -> String {
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// Digest (SHA-256, lower hex) and size in bytes of a tool's output: a text as its UTF-8 bytes, anything else in its
+/// RFC 8785 form, so that whoever holds the output can compute both again.
+#[must_use]
+pub fn output_digest(output: &Value) -> (String, u64) {
+    let structured;
+    let text = match output {
+        Value::String(text) => text,
+        other => {
+            structured = canonical(other);
+            &structured
+        }
+    };
+    (sha256_hex(text.as_bytes()), u64::try_from(text.len()).unwrap_or(u64::MAX))
+}
+
+/// The longest beginning of `text` that has at most `chars_max` characters.
+#[must_use]
+pub fn cut(text: &str, chars_max: usize) -> &str {
+    text.char_indices().nth(chars_max).map_or(text, |(end, _)| &text[..end])
+}
+
+/// A person whom somebody calls `name`. An e-mail address is personal data and must not become an id, which goes into
+/// the log: then the id is `email-` and the SHA-256 of the address in lower case.
+#[must_use]
+pub fn human(name: &str) -> Human {
+    if name.contains('@') {
+        let email = name.to_lowercase();
+        Human { id: format!("email-{}", sha256_hex(email.as_bytes())), email: Some(email), name: None }
+    } else {
+        Human { id: name.to_owned(), email: None, name: None }
+    }
 }
 
 /// Fills `facets` with what can be told of parameters whatever the tool: URLs give hosts, mail addresses give
@@ -162,6 +195,31 @@ mod tests {
         assert_eq!(["ann@a.example", "bob@b.example"], facets.recipients.as_slice());
         assert_eq!(["/etc/passwd"], facets.paths.as_slice());
         assert_eq!(["ls"], facets.commands.as_slice());
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (chars_max, want) in
+            [(0, ""), (1, "é"), (2, "é\u{1F512}"), (3, "é\u{1F512}x"), (4, "é\u{1F512}x")]
+        {
+            assert_eq!(want, cut("é\u{1F512}x", chars_max));
+        }
+    }
+
+    #[test]
+    fn an_address_never_becomes_an_id() {
+        let ann = human("Ann@Example.com");
+        assert_eq!(ann, human("ann@example.com"));
+        assert_eq!(Some("ann@example.com"), ann.email.as_deref());
+        assert!(!ann.id.contains("example"), "{}", ann.id);
+        assert_eq!("u-1", human("u-1").id);
+    }
+
+    #[test]
+    fn an_output_is_digested_as_text_or_in_its_canonical_form() {
+        assert_eq!((sha256_hex(b"ok"), 2), output_digest(&Value::from("ok")));
+        let written: Value = serde_json::from_str("{\"b\": 1.0, \"a\": null}").unwrap();
+        assert_eq!((sha256_hex(b"{\"a\":null,\"b\":1}"), 16), output_digest(&written));
     }
 
     #[test]

@@ -1,1 +1,272 @@
-//! The running program as a library; knows no vendor.
+//! The running program as a library: the request path, what happens beside it, and HTTP. Knows no vendor; it is
+//! given a [`Registry`].
+
+pub mod approval;
+pub mod clock;
+pub mod config;
+pub mod connect;
+pub mod degrade;
+pub mod evidence;
+pub mod export;
+pub mod gap;
+pub mod halt;
+pub mod http;
+pub mod metrics;
+mod outbox;
+pub mod pipeline;
+pub mod policies;
+mod record;
+mod sheet;
+pub mod telemetry;
+mod watch;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_receipt::{KeyError, LogKey, ReceiptKey};
+use countersign_sdk::http::Egress;
+use countersign_sdk::jwks::KeySets;
+use countersign_sdk::{FetchError, Registry, SecretError};
+use countersign_store::{Local, OpenError, Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::config::{Config, Problem, StoreKind};
+use crate::connect::Routes;
+use crate::evidence::Notary;
+use crate::halt::HaltBoard;
+use crate::http::App;
+use crate::pipeline::Pipeline;
+use crate::policies::LoadError;
+
+/// Bytes of large bodies that may be in memory at once, before anybody is verified.
+const BUFFERED_BYTES_MAX: usize = 256 << 20;
+/// How soon denied calls get their bulk receipt.
+const GAP_EVERY: Duration = Duration::from_millis(20);
+const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+const CALLBACK_EVERY: Duration = Duration::from_millis(200);
+/// Vendors keep failed deliveries for days; asking every few minutes is soon enough and costs one call.
+const SWEEP_EVERY: Duration = Duration::from_secs(5 * 60);
+const SWEEP_BACK: Duration = Duration::from_secs(60 * 60);
+
+/// The service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Config(Vec<Problem>),
+    /// A key cannot be read.
+    #[error("`keys.{key}`: {source}")]
+    Secret {
+        /// Which.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: SecretError,
+    },
+    /// A key cannot be used.
+    #[error("`keys.{key}`: {source}")]
+    Key {
+        /// Which.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// The policies cannot be used.
+    #[error("policies: {0}")]
+    Policies(#[from] LoadError),
+    /// The store cannot be opened.
+    #[error("store: {0}")]
+    Open(#[from] OpenError),
+    /// The store cannot be read.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// The HTTP client cannot be made.
+    #[error("outgoing calls: {0}")]
+    Egress(#[from] FetchError),
+}
+
+/// The service, ready to serve.
+pub struct Service {
+    app: App,
+    egress: Egress,
+}
+
+/// Opens the configured store.
+///
+/// # Errors
+///
+/// [`StartError`] when the log key or the store cannot be used.
+pub fn open_store(
+    config: &Config,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Arc<dyn Store>, StartError> {
+    let pem = config.keys.log.read(lookup).map_err(|source| StartError::Secret { key: "log", source })?;
+    let key = LogKey::from_pkcs8_pem(&config.keys.origin, pem.expose());
+    let key = key.map_err(|source| StartError::Key { key: "log", source })?;
+    let options = countersign_store::Options::default();
+    Ok(match config.store.kind {
+        StoreKind::Memory => Arc::new(Local::in_memory(options, key)?),
+        StoreKind::Sqlite => {
+            let options = countersign_store::Options {
+                checkpoint_path: Some(config.store.checkpoint_path()),
+                ..options
+            };
+            Arc::new(Local::open(&config.store.dir, options, key)?)
+        }
+    })
+}
+
+impl Service {
+    /// Puts everything together and proves that it can deny.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing listens then.
+    pub async fn start(
+        config: Config,
+        registry: &Registry,
+        clock: Arc<dyn Clock>,
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, StartError> {
+        let egress = Egress::new(config.egress.allow_hosts.iter().cloned())?;
+        let keys = KeySets::default();
+        let routes =
+            connect::connect(&config, registry, &egress, &keys, lookup).map_err(StartError::Config)?;
+        let callers = http::Callers::new(&config.api, lookup).map_err(|problems| {
+            let problem = |(name, error): (String, SecretError)| Problem {
+                at: format!("api.callers.{name}.token"),
+                problem: error.to_string(),
+            };
+            StartError::Config(problems.into_iter().map(problem).collect())
+        })?;
+        let pem = config
+            .keys
+            .receipt
+            .read(lookup)
+            .map_err(|source| StartError::Secret { key: "receipt", source })?;
+        let key = ReceiptKey::from_pkcs8_pem(pem.expose(), config.keys.epoch);
+        let key = key.map_err(|source| StartError::Key { key: "receipt", source })?;
+        let policies = policies::load(&config.policies)?;
+        let store = open_store(&config, lookup)?;
+        let halts = HaltBoard::new(store.halts().await?);
+        let notary = Notary::new(key, config.receipts.disclosure);
+        let pipeline = Pipeline::new(store, policies, notary, clock, config.limits.clone(), halts);
+        pipeline.receipt_start().await;
+        info!(connectors = routes.len(), policies = pipeline.policies.load().len(), "armed");
+        let app = App {
+            buffers: Arc::new(Semaphore::new(BUFFERED_BYTES_MAX)),
+            callers: Arc::new(callers),
+            config: Arc::new(config),
+            keys: Arc::new(keys),
+            pipeline: Arc::new(pipeline),
+            routes: Arc::new(routes),
+        };
+        Ok(Self { app, egress })
+    }
+
+    /// The request path, for callers in the same process.
+    #[must_use]
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.app.pipeline
+    }
+
+    /// The configured connectors.
+    #[must_use]
+    pub fn routes(&self) -> &Arc<Routes> {
+        &self.app.routes
+    }
+
+    /// Serves on `listener` until `stop`. Then denies what still comes in, lets calls in flight finish, writes what
+    /// was accepted, and returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the last writes failed.
+    pub async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), StoreError> {
+        let Self { app, egress } = self;
+        let mut tasks = JoinSet::new();
+        background(&mut tasks, &app);
+        let fetchers = app.keys.start(&egress);
+        let pipeline = app.pipeline.clone();
+        let drain = Duration::from_millis(app.config.server.drain_ms);
+        let draining = pipeline.clone();
+        let stop = async move {
+            stop.await;
+            info!("shutting down: new calls are denied, calls in flight finish");
+            draining.drain();
+        };
+        http::serve(listener, http::router(app), stop, drain).await;
+        pipeline.receipt_gaps().await;
+        tasks.shutdown().await;
+        fetchers.iter().for_each(tokio::task::JoinHandle::abort);
+        pipeline.store.close().await
+    }
+}
+
+/// What happens beside the request path.
+fn background(tasks: &mut JoinSet<()>, app: &App) {
+    let pipeline = app.pipeline.clone();
+    tasks.spawn(every(GAP_EVERY, move || {
+        let pipeline = pipeline.clone();
+        async move { pipeline.receipt_gaps().await }
+    }));
+    let (pipeline, routes) = (app.pipeline.clone(), app.routes.clone());
+    tasks.spawn(every(EXPIRE_EVERY, move || {
+        let (pipeline, routes) = (pipeline.clone(), routes.clone());
+        async move { pipeline.expire_approvals(&routes).await }
+    }));
+    let (pipeline, routes) = (app.pipeline.clone(), app.routes.clone());
+    tasks.spawn(every(CALLBACK_EVERY, move || {
+        let (pipeline, routes) = (pipeline.clone(), routes.clone());
+        async move { while pipeline.call_back(&routes).await {} }
+    }));
+    let (pipeline, routes) = (app.pipeline.clone(), app.routes.clone());
+    tasks.spawn(every(SWEEP_EVERY, move || {
+        let (pipeline, routes) = (pipeline.clone(), routes.clone());
+        async move { sweep(&pipeline, &routes).await }
+    }));
+    tasks.spawn(watch::policies(app.pipeline.clone(), app.config.policies.clone()));
+    tasks.spawn(report_stop(app.pipeline.clone()));
+}
+
+async fn every<Step: Future<Output = ()>>(period: Duration, mut step: impl FnMut() -> Step) {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        step().await;
+    }
+}
+
+/// Asks vendors to send again what they failed to deliver.
+async fn sweep(pipeline: &Pipeline, routes: &Routes) {
+    let now = pipeline.clock.now();
+    let since = countersign_schemas::Timestamp(now.0 - i64::try_from(SWEEP_BACK.as_millis()).unwrap_or(0));
+    for (name, route) in routes {
+        let Some(held) = route.held() else { continue };
+        match held.sweep(since, now).await {
+            Ok(0) => {}
+            Ok(count) => {
+                info!(connector = %name, deliveries = count, "asked for {count} missed deliveries again")
+            }
+            Err(error) => warn!(connector = %name, %error, "cannot ask for missed deliveries: {error}"),
+        }
+    }
+}
+
+/// Says once, in one line, that the store has stopped and why.
+async fn report_stop(pipeline: Arc<Pipeline>) {
+    loop {
+        if let Some(why) = pipeline.store.health().stopped {
+            error!(store.problem = %why, "the store has stopped, every call is denied until a restart: {why}");
+            return;
+        }
+        tokio::time::sleep(EXPIRE_EVERY).await;
+    }
+}

@@ -4,12 +4,29 @@
 //! checkpoint that covers them, and every change of state. Behind it an **index** (SQLite) is brought up to date
 //! off the commit path and can be rebuilt from the journal at any time. [`Store`] is what the service sees.
 
+mod checkpoint;
+mod codec;
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod faults;
+mod index;
+mod journal;
+mod keeper;
+mod live;
+mod local;
+mod state;
+mod tree;
+mod writer;
+
 use async_trait::async_trait;
 use countersign_receipt::LeafHash;
 use countersign_schemas::{
     Approval, ApprovalId, Grant, GrantId, Halt, HaltScope, OutboxId, ReceiptId, ReceiptKind, SessionId,
     Timestamp, Verdict,
 };
+
+pub use local::{Local, OpenError, Options};
 
 /// A log position: the index of a leaf, or a number of leaves.
 pub type Index = u64;

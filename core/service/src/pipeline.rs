@@ -1,0 +1,352 @@
+//! THE request path: receive, verify, claim, normalise, context, evaluate, resolve, commit, answer.
+//!
+//! After a call is verified, every path ends in an answer in the vendor's success format, before the vendor's
+//! deadline: [`Pipeline::answer`] is where that is written, once.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use countersign_engine::Policies;
+use countersign_schemas::{Event, SessionId, SessionRef};
+use countersign_sdk::parse::sha256_hex;
+use countersign_sdk::{Frame, FrameSpec, Inbound, Reply, Verified, VerifyError};
+use countersign_store::{CommitError, Recorded, Store, StoreError};
+use futures::FutureExt as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::config::LimitSettings;
+use crate::connect::Route;
+use crate::evidence::{EvidenceError, Notary};
+use crate::gap::GapLedger;
+use crate::halt::HaltBoard;
+use crate::sheet::Sheet;
+
+/// Everything a decision may touch.
+pub struct Pipeline {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Bulk receipts for what was denied without one of its own.
+    pub gaps: GapLedger,
+    /// Who is halted.
+    pub halts: HaltBoard,
+    /// Bounds.
+    pub limits: LimitSettings,
+    /// Signs receipts.
+    pub notary: Notary,
+    /// The policies in force.
+    pub policies: ArcSwap<Policies>,
+    /// Remembers.
+    pub store: Arc<dyn Store>,
+    draining: AtomicBool,
+    permits: Semaphore,
+}
+
+/// A request that was read, or as much of it as could be.
+pub(crate) struct Reading {
+    pub(crate) events: Vec<Event>,
+    pub(crate) frame: Frame,
+    pub(crate) key: String,
+    pub(crate) raw_sha256: String,
+    pub(crate) session: SessionRef,
+    pub(crate) spec: FrameSpec,
+    /// Why it could not be read, if it could not.
+    pub(crate) unreadable: Option<String>,
+}
+
+/// Why a verified request is denied without a receipt of its own.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("overloaded: too many decisions are in flight")]
+    Overloaded,
+    #[error("shutting down")]
+    Draining,
+    #[error("the decision took longer than {0:?}")]
+    Late(Duration),
+    #[error("an internal fault")]
+    Panicked,
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Commit(CommitError),
+    #[error("{0}")]
+    Evidence(#[from] EvidenceError),
+    #[error("the session is changed by too many calls at once")]
+    Contended,
+}
+
+/// A session that changes this often while one decision is made is not going to stand still.
+const ATTEMPTS_MAX: usize = 64;
+
+impl Pipeline {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        policies: Policies,
+        notary: Notary,
+        clock: Arc<dyn Clock>,
+        limits: LimitSettings,
+        halts: HaltBoard,
+    ) -> Self {
+        Self {
+            clock,
+            gaps: GapLedger::default(),
+            halts,
+            permits: Semaphore::new(limits.in_flight),
+            limits,
+            notary,
+            policies: ArcSwap::from_pointee(policies),
+            store,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on every call is denied.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether calls are still decided.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Decisions in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.limits.in_flight.saturating_sub(self.permits.available_permits())
+    }
+
+    /// Answers one request that was received at `received`.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`] when the request does not prove where it came from; nothing else is an error.
+    pub async fn answer(
+        &self,
+        route: &Route,
+        request: Inbound,
+        received: Instant,
+    ) -> Result<Reply, VerifyError> {
+        let request = request.verified_by(|request| route.verify(request, self.clock.now()));
+        let request = request.inspect_err(|error| route.metrics.refused(error))?;
+        Ok(self.answer_verified(route, request, received).await)
+    }
+
+    /// Answers one request whose sender is known: verified, or taken on trust to look at a recorded request.
+    pub async fn answer_verified(
+        &self,
+        route: &Route,
+        request: Inbound<Verified>,
+        received: Instant,
+    ) -> Reply {
+        let deadline = received + route.budget;
+        let raw_sha256 = sha256_hex(&request.body);
+        let seen = OnceLock::new();
+
+        let decided = match self.admit() {
+            Ok(_permit) => {
+                let decide = self.decide(route, &request, &raw_sha256, &seen);
+                // Reads may be dropped anywhere; a commit that was accepted is written whether or not we wait for it.
+                match tokio::time::timeout_at(deadline.into(), AssertUnwindSafe(decide).catch_unwind()).await
+                {
+                    Ok(Ok(decided)) => decided,
+                    Ok(Err(_panic)) => Err(Refusal::Panicked),
+                    Err(_elapsed) => Err(Refusal::Late(route.budget)),
+                }
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let reply = match decided {
+            Ok(reply) => reply,
+            Err(refusal) => self.refuse(route, &request, &raw_sha256, seen.get(), &refusal, deadline).await,
+        };
+        route.metrics.answered(received.elapsed());
+        reply
+    }
+
+    fn admit(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        if self.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        self.permits.try_acquire().map_err(|_| Refusal::Overloaded)
+    }
+
+    /// The road that an answer normally takes.
+    async fn decide(
+        &self,
+        route: &Route,
+        request: &Inbound<Verified>,
+        raw_sha256: &str,
+        seen: &OnceLock<Frame>,
+    ) -> Result<Reply, Refusal> {
+        let mut reading = read(route, request, raw_sha256);
+        let frame = seen.get_or_init(|| reading.frame.clone());
+        if reading.events.iter().all(|event| matches!(event, Event::Ping)) && !reading.events.is_empty() {
+            return Ok(route.pass(frame));
+        }
+        if let Some(reply) = self.claim(route, &mut reading).await? {
+            return Ok(reply);
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            let state = self.store.session(&reading.session.id).await?;
+            let sheet = Sheet::fill(self, route, &reading, &state).await?;
+            match self.store.commit(sheet.commit).await {
+                Ok(_) => {
+                    sheet
+                        .tally
+                        .iter()
+                        .for_each(|(verdict, expressed)| route.metrics.decided(*verdict, *expressed));
+                    return Ok(sheet.reply);
+                }
+                Err(CommitError::Conflict | CommitError::NotOpen(_)) => {}
+                Err(CommitError::Duplicate(recorded)) => {
+                    route.metrics.repeated();
+                    return Ok(reply_of(*recorded));
+                }
+                Err(error) => return Err(Refusal::Commit(error)),
+            }
+        }
+        Err(Refusal::Contended)
+    }
+
+    /// The recorded answer, when this request was answered before and the answer still holds. An answer that waited
+    /// for somebody no longer holds once that somebody has answered; then, and when the same key comes with another
+    /// body, the request is decided on its own.
+    async fn claim(&self, route: &Route, reading: &mut Reading) -> Result<Option<Reply>, Refusal> {
+        while let Some(recorded) = self.store.recorded(&reading.key).await? {
+            let next = if recorded.request_sha256 != reading.raw_sha256 {
+                warn!(connector = %route.name, "a known request id came with another body; it is decided on its own");
+                Some(reading.raw_sha256.clone())
+            } else {
+                self.answered_ticket(&recorded).await?
+            };
+            let Some(next) = next else {
+                route.metrics.repeated();
+                return Ok(Some(reply_of(recorded)));
+            };
+            reading.key = format!("{}\n{next}", reading.key);
+        }
+        Ok(None)
+    }
+
+    async fn answered_ticket(&self, recorded: &Recorded) -> Result<Option<String>, StoreError> {
+        for ticket in &recorded.waits_for {
+            if self.store.approval(ticket).await?.is_none() {
+                return Ok(Some(ticket.to_string()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Denies without a receipt of its own. What was refused is counted in a bulk receipt, and the answer waits for
+    /// that as long as the deadline lets it.
+    async fn refuse(
+        &self,
+        route: &Route,
+        request: &Inbound<Verified>,
+        raw_sha256: &str,
+        seen: Option<&Frame>,
+        refusal: &Refusal,
+        deadline: Instant,
+    ) -> Reply {
+        match refusal {
+            Refusal::Overloaded | Refusal::Draining | Refusal::Commit(CommitError::Busy) => {
+                route.metrics.shed()
+            }
+            Refusal::Late(_) => route.metrics.late(),
+            _ => {
+                route.metrics.fault();
+                error!(connector = %route.name, %refusal, "denied: {refusal}");
+            }
+        }
+        let frame = match seen {
+            Some(frame) => frame.clone(),
+            None => read(route, request, raw_sha256).frame,
+        };
+        let spec = route.frame(&frame.name);
+        let receipted = self.gaps.note(&route.name, &refusal.to_string(), raw_sha256, self.clock.now());
+        let _in_time = tokio::time::timeout_at(deadline.into(), receipted).await;
+        if spec.held {
+            // Nothing runs before our callback, and there is no record to call back from: "not taken" lets the
+            // vendor, or our sweep, send it again.
+            return Reply { status: 503, ..route.deny(&frame, &refusal.to_string()) };
+        }
+        if spec.gates { route.deny(&frame, &refusal.to_string()) } else { route.pass(&frame) }
+    }
+
+    /// Writes the bulk receipts that are due. Called in short intervals by a task of the service.
+    pub async fn receipt_gaps(&self) {
+        let Some(batch) = self.gaps.take() else { return };
+        let count = batch.count();
+        match self.commit_gaps(&batch).await {
+            Ok(()) => info!(gap.requests = count, "receipted {count} requests that were denied in bulk"),
+            Err(refusal) => {
+                error!(%refusal, gap.requests = count, "cannot receipt {count} denied requests: {refusal}")
+            }
+        }
+        batch.done();
+    }
+}
+
+/// Reads a request as far as it can be read. Never fails: what cannot be read is denied, with a receipt.
+fn read(route: &Route, request: &Inbound<Verified>, raw_sha256: &str) -> Reading {
+    let (events, frame, key, unreadable) = match route.normalize(request) {
+        Ok(normalized) => match one_session(&normalized.events) {
+            true => (normalized.events, normalized.frame, normalized.idempotency, None),
+            false => (
+                Vec::new(),
+                normalized.frame,
+                raw_sha256.to_owned(),
+                Some("one delivery, several sessions".into()),
+            ),
+        },
+        Err(error) => {
+            let frame = error.frame.unwrap_or_else(Frame::unreadable);
+            (Vec::new(), frame, raw_sha256.to_owned(), Some(error.reason))
+        }
+    };
+    let session = events.iter().find_map(session_of).cloned().unwrap_or_else(|| SessionRef {
+        id: SessionId::derived(&[&route.name, "", "no session"]),
+        turn: None,
+        vendor_id: String::new(),
+    });
+    Reading {
+        spec: route.frame(&frame.name),
+        key: format!("{}/{key}", route.name),
+        raw_sha256: raw_sha256.to_owned(),
+        events,
+        frame,
+        session,
+        unreadable,
+    }
+}
+
+fn one_session(events: &[Event]) -> bool {
+    let mut sessions = events.iter().filter_map(session_of).map(|session| &session.id);
+    let first = sessions.next();
+    sessions.all(|session| Some(session) == first)
+}
+
+/// The session an event belongs to.
+pub(crate) fn session_of(event: &Event) -> Option<&SessionRef> {
+    match event {
+        Event::Action(action) => Some(&action.session),
+        Event::Outcome(outcome) => Some(&outcome.session),
+        Event::Intent(intent) => Some(&intent.session),
+        Event::SessionStart(boundary) | Event::SessionEnd(boundary) => Some(&boundary.session),
+        Event::Observation(observation) => Some(&observation.session),
+        Event::Ping => None,
+    }
+}
+
+fn reply_of(recorded: Recorded) -> Reply {
+    // Media types are the connector's constants; only JSON is recorded so far.
+    Reply { body: recorded.body, content_type: "application/json", status: recorded.status }
+}

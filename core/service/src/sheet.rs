@@ -1,0 +1,483 @@
+//! What one readable request comes to: its receipts, its changes of state, its answer. All of it is committed at
+//! once, or none.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use countersign_engine::{Policies, evaluate, ledger};
+use countersign_schemas::{
+    Action, Approval, ApprovalId, ApprovalView, Context, ContextView, Decision, DeferralView, Event,
+    Expressed, Grant, OutboxId, PendingKind, ReceiptId, ReceiptKind, SessionBoundary, SessionRef, Source,
+    Timestamp, Verdict,
+};
+use countersign_sdk::parse::sha256_hex;
+use countersign_sdk::{Reply, Said};
+use countersign_store::{
+    ApprovalWrite, Commit, GrantWrite, NewLeaf, OutboxEntry, OutboxWrite, Recorded, SessionState,
+    SessionWrite,
+};
+
+use crate::connect::{Route, bare};
+use crate::degrade::{Told, Wait, degrade, one_answer_for_all};
+use crate::evidence::{self, Chain, Draft, Fingerprint};
+use crate::pipeline::{Pipeline, Reading, Refusal};
+
+/// The sheet.
+pub(crate) struct Sheet {
+    pub(crate) commit: Commit,
+    pub(crate) reply: Reply,
+    pub(crate) tally: Vec<(Verdict, Expressed)>,
+}
+
+/// An action with what was decided about it, before anything is said.
+struct Judged {
+    action: Action,
+    context: ContextView,
+    decision: Decision,
+    fingerprint: Fingerprint,
+    grant: Option<Grant>,
+    /// The question that is open already for this very action.
+    open: Option<ApprovalId>,
+    receipt_id: ReceiptId,
+    ticket: Option<ApprovalId>,
+}
+
+/// A receipt in the making, in the order of the events.
+enum Entry {
+    Ready(Box<Draft>),
+    Judged(usize),
+}
+
+struct Clerk<'a> {
+    context: Context,
+    entries: Vec<Entry>,
+    judged: Vec<Judged>,
+    now: Timestamp,
+    pipeline: &'a Pipeline,
+    reading: &'a Reading,
+    route: &'a Route,
+}
+
+impl Sheet {
+    /// Decides everything in `reading`, given the session's `state`. Reads only.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] when the store cannot be read or a receipt cannot be made.
+    pub(crate) async fn fill(
+        pipeline: &Pipeline,
+        route: &Route,
+        reading: &Reading,
+        state: &SessionState,
+    ) -> Result<Self, Refusal> {
+        let now = pipeline.clock.now();
+        let mut clerk = Clerk {
+            context: decode(&state.context),
+            entries: Vec::new(),
+            judged: Vec::new(),
+            now,
+            pipeline,
+            reading,
+            route,
+        };
+        for event in &reading.events {
+            clerk.take(event).await?;
+        }
+        clerk.finish(state)
+    }
+}
+
+/// A context that cannot be read is treated as one in which nothing is populated; policies then defer or deny.
+pub(crate) fn decode(bytes: &[u8]) -> Context {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
+
+impl Clerk<'_> {
+    async fn take(&mut self, event: &Event) -> Result<(), Refusal> {
+        match event {
+            Event::Action(action) => self.judge(action).await?,
+            Event::Outcome(outcome) => {
+                ledger::fold_outcome(&mut self.context, outcome);
+                let mut draft =
+                    self.blank(ReceiptKind::Outcome, &outcome.source, &outcome.session, &outcome.identity);
+                let decided =
+                    self.context.recent.iter().rev().find(|prior| prior.action_id == outcome.action_id);
+                draft.predicate.parent = decided.and_then(|prior| prior.receipt_id.clone());
+                draft.predicate.outcome = Some(evidence::outcome_view(outcome));
+                draft.disclosed.error.clone_from(&outcome.error);
+                self.entries.push(Entry::Ready(Box::new(draft)));
+            }
+            Event::Intent(intent) => {
+                ledger::fold_intent(&mut self.context, intent);
+                let mut draft =
+                    self.blank(ReceiptKind::Intent, &intent.source, &intent.session, &intent.identity);
+                draft.predicate.context = Some(self.context_view());
+                draft.disclosed.request = Some(intent.text.clone());
+                self.entries.push(Entry::Ready(Box::new(draft)));
+            }
+            Event::SessionStart(boundary) => self.boundary(ReceiptKind::SessionStart, boundary),
+            Event::SessionEnd(boundary) => {
+                ledger::fold_session_end(&mut self.context, boundary);
+                self.boundary(ReceiptKind::SessionEnd, boundary);
+            }
+            Event::Observation(seen) => {
+                let mut draft =
+                    self.blank(ReceiptKind::Observation, &seen.source, &seen.session, &seen.identity);
+                draft.disclosed.vendor_fields.clone_from(&seen.details);
+                self.entries.push(Entry::Ready(Box::new(draft)));
+            }
+            Event::Ping => {}
+        }
+        Ok(())
+    }
+
+    fn boundary(&mut self, kind: ReceiptKind, boundary: &SessionBoundary) {
+        let draft = self.blank(kind, &boundary.source, &boundary.session, &boundary.identity);
+        self.entries.push(Entry::Ready(Box::new(draft)));
+    }
+
+    fn blank(
+        &self,
+        kind: ReceiptKind,
+        source: &Source,
+        session: &SessionRef,
+        identity: &countersign_schemas::Identity,
+    ) -> Draft {
+        let epoch = self.pipeline.notary.epoch();
+        let mut predicate = evidence::blank(kind, epoch, self.now, source, Some(session));
+        predicate.identity = Some(evidence::identity_view(identity));
+        Draft { disclosed: evidence::disclosed_identity(identity), predicate }
+    }
+
+    fn context_view(&self) -> ContextView {
+        ContextView {
+            action_count: self.context.action_count,
+            labels: self.context.labels.clone(),
+            request_sha256: self.context.request_sha256.clone(),
+            sha256: sha256_hex(&encode(&self.context)),
+        }
+    }
+
+    /// Evaluates one action and looks for a grant or an open question, if policy wants to wait.
+    async fn judge(&mut self, action: &Action) -> Result<(), Refusal> {
+        let fingerprint = Fingerprint::of(action);
+        let context = self.context_view();
+        let mut decision = self.decide(action);
+        let (mut grant, mut open) = (None, None);
+        if matches!(decision.verdict, Verdict::StepUp | Verdict::Defer) {
+            let store = &self.pipeline.store;
+            grant = store.grant(&action.session.id, &fingerprint.action_hash, self.now).await?;
+            let used = |grant: &Grant| self.judged.iter().any(|j| j.grant.as_ref() == Some(grant));
+            grant = grant.filter(|grant| !used(grant));
+            match &grant {
+                Some(grant) => {
+                    decision.verdict = Verdict::Allow;
+                    decision.reason = format!("approved (ticket {}); {}", grant.approval_id, decision.reason);
+                }
+                None => open = self.open_question(action, &fingerprint).await?,
+            }
+        }
+        ledger::fold_action(&mut self.context, action, &decision, self.now);
+        let receipt_id = ReceiptId::at(self.now);
+        if let Some(prior) =
+            self.context.recent.last_mut().filter(|prior| prior.action_id == action.action_id)
+        {
+            prior.receipt_id = Some(receipt_id.clone());
+        }
+        self.entries.push(Entry::Judged(self.judged.len()));
+        let action = action.clone();
+        self.judged.push(Judged {
+            action,
+            context,
+            decision,
+            fingerprint,
+            grant,
+            open,
+            receipt_id,
+            ticket: None,
+        });
+        Ok(())
+    }
+
+    /// Halts come before policy. A fault of the engine is a DENY.
+    fn decide(&self, action: &Action) -> Decision {
+        if let Some(halt) = self.pipeline.halts.stops(&action.source.connector, &action.identity) {
+            return Decision::deny(format!("halted: {}", halt.reason));
+        }
+        let policies: &Policies = &self.pipeline.policies.load();
+        catch_unwind(AssertUnwindSafe(|| evaluate(policies, action, &self.context, self.now)))
+            .unwrap_or_else(|_| Decision::deny("the policy engine failed"))
+    }
+
+    async fn open_question(
+        &self,
+        action: &Action,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<ApprovalId>, Refusal> {
+        let open = self.pipeline.store.approvals().await?;
+        let same = |a: &Approval| {
+            a.action_hash == fingerprint.action_hash && a.action.session.id == action.session.id
+        };
+        Ok(open.into_iter().find(same).map(|approval| approval.approval_id))
+    }
+
+    fn finish(mut self, state: &SessionState) -> Result<Sheet, Refusal> {
+        let told = self.tell();
+        let mut commit = Commit::default();
+        let mut said = Vec::new();
+        for (at, told) in told.iter().enumerate() {
+            said.push(self.said(at, told));
+            self.follow_up(at, told, &mut commit);
+        }
+        let mut verdict = None;
+        if said.is_empty() {
+            let (decision, expressed) = self.frame_decision();
+            verdict = Some((decision.verdict, expressed));
+            said.push(self.say_frame(&decision, expressed));
+        }
+        let reply = self.route.answer(&self.reading.frame, &said);
+        let waits_for: Vec<_> = said.iter().filter_map(|said| said.ticket.clone()).collect();
+        commit.leaves = self.leaves(state, &told)?;
+        commit.session = Some(SessionWrite {
+            context: encode(&self.context),
+            expected_version: state.version,
+            id: self.reading.session.id.clone(),
+        });
+        let recorded = Recorded {
+            body: reply.body.clone(),
+            content_type: reply.content_type.to_owned(),
+            expires_at: self.now.after(self.pipeline.limits.idempotency()),
+            request_sha256: self.reading.raw_sha256.clone(),
+            status: reply.status,
+            waits_for,
+        };
+        commit.recorded = Some((self.reading.key.clone(), recorded));
+        let mut tally: Vec<_> = told
+            .iter()
+            .zip(&self.judged)
+            .map(|(t, j)| (j.decision.verdict, t.expression.expressed))
+            .collect();
+        if tally.is_empty() && self.reading.spec.gates {
+            tally.extend(verdict);
+        }
+        Ok(Sheet { commit, reply, tally })
+    }
+
+    /// What is said about each action, degraded to what the frame can be told.
+    fn tell(&mut self) -> Vec<Told> {
+        let room = self.pipeline.store.health().approvals < self.pipeline.limits.open_approvals;
+        let spec = &self.reading.spec;
+        let now = self.now;
+        let mut told = Vec::new();
+        for judged in &mut self.judged {
+            let fresh = || room.then(|| ApprovalId::at(now));
+            let ticket = judged.open.clone().or_else(fresh);
+            let words = degrade(&judged.decision, &judged.action.parameters, spec, ticket.as_ref());
+            judged.ticket = ticket.filter(|_| words.wait != Wait::No);
+            told.push(words);
+        }
+        if spec.one_answer {
+            one_answer_for_all(&mut told);
+        }
+        told
+    }
+
+    fn said(&self, at: usize, told: &Told) -> Said {
+        let judged = &self.judged[at];
+        Said {
+            action: Some(judged.action.clone()),
+            expression: told.expression.clone(),
+            modified: told.modified.clone(),
+            receipt_id: Some(judged.receipt_id.clone()),
+            ticket: judged.ticket.clone(),
+            verdict: judged.decision.verdict,
+        }
+    }
+
+    /// The changes of state that go with one decision: a question opened, a grant used, a callback owed.
+    fn follow_up(&self, at: usize, told: &Told, commit: &mut Commit) {
+        let judged = &self.judged[at];
+        if let Some(grant) = judged.grant.as_ref().filter(|_| told.expression.expressed == Expressed::Allow) {
+            commit.grants.push(GrantWrite::Take(grant.grant_id.clone()));
+        }
+        if let Some(ticket) = judged.ticket.as_ref().filter(|_| judged.open.is_none()) {
+            commit.approvals.push(ApprovalWrite::Open(Box::new(self.question(judged, told, ticket.clone()))));
+        }
+        let settled = matches!(told.expression.expressed, Expressed::Allow | Expressed::Deny);
+        if let Some(held) = self.route.held().filter(|_| self.reading.spec.held && settled) {
+            let callback = held.callback(&judged.action, &self.said(at, told));
+            let entry = OutboxEntry {
+                attempts: 0,
+                callback: callback.0,
+                connector: self.route.name.clone(),
+                created_at: self.now,
+                dead: false,
+                id: OutboxId::at(self.now),
+                last_error: None,
+                next_at: self.now,
+                receipt_id: judged.receipt_id.clone(),
+            };
+            commit.outbox.push(OutboxWrite::Put(Box::new(entry)));
+        }
+    }
+
+    fn question(&self, judged: &Judged, told: &Told, approval_id: ApprovalId) -> Approval {
+        let decision = &judged.decision;
+        let deferred = decision.verdict == Verdict::Defer;
+        let seconds = match (&decision.deferral, &decision.approval) {
+            (Some(deferral), _) if deferred => deferral.timeout_seconds,
+            (_, Some(rule)) => rule.timeout_seconds,
+            _ => 0,
+        };
+        Approval {
+            action: judged.action.clone(),
+            action_hash: judged.fingerprint.action_hash.clone(),
+            approval_id,
+            approved_by: Vec::new(),
+            decision: decision.clone(),
+            deferral: decision.deferral.clone(),
+            expires_at: self.now.after(std::time::Duration::from_secs(seconds)),
+            held: told.wait == Wait::Held,
+            kind: if deferred { PendingKind::Deferral } else { PendingKind::Approval },
+            opened_at: self.now,
+            receipt_id: judged.receipt_id.clone(),
+            rule: decision.approval.clone(),
+        }
+    }
+
+    /// What is decided about a frame that carries no action: unreadable and unlisted frames are denied, halted
+    /// people and agents too; the rest is none of policy's business.
+    fn frame_decision(&self) -> (Decision, Expressed) {
+        let spec = &self.reading.spec;
+        let identity = self.reading.events.iter().find_map(identity_of).cloned().unwrap_or_default();
+        let deny = if let Some(reason) = &self.reading.unreadable {
+            Some(format!("unreadable request: {reason}"))
+        } else if let Some(halt) =
+            self.pipeline.halts.stops(&self.route.name, &identity).filter(|_| spec.gates)
+        {
+            Some(format!("halted: {}", halt.reason))
+        } else if spec.native.is_empty() {
+            Some(format!("unknown frame `{}`", self.reading.frame.name))
+        } else {
+            None
+        };
+        match deny {
+            Some(reason) => (Decision::deny(reason), Expressed::Deny),
+            None => {
+                let reason = if spec.allow_unknown {
+                    "unknown frame, allowed by the vendor's rule"
+                } else {
+                    "no action in it"
+                };
+                (Decision { verdict: Verdict::Allow, ..Decision::deny(reason) }, Expressed::Allow)
+            }
+        }
+    }
+
+    /// Says a frame's decision, and receipts it where it is more than "noted".
+    fn say_frame(&mut self, decision: &Decision, expressed: Expressed) -> Said {
+        let mut said = bare(expressed, decision.verdict, &decision.reason);
+        if expressed == Expressed::Deny || self.reading.spec.allow_unknown || self.entries.is_empty() {
+            let source = Source {
+                connector: self.route.name.clone(),
+                event: self.reading.frame.name.clone(),
+                vendor: self.route.kind().to_owned(),
+            };
+            let identity = self.reading.events.iter().find_map(identity_of).cloned().unwrap_or_default();
+            let mut draft = self.blank(ReceiptKind::Decision, &source, &self.reading.session, &identity);
+            let budget = u64::try_from(self.route.budget.as_millis()).unwrap_or(u64::MAX);
+            draft.predicate.decision =
+                Some(evidence::decision_view(decision, &said.expression, None, budget));
+            said.receipt_id = Some(draft.predicate.receipt_id.clone());
+            self.entries.push(Entry::Ready(Box::new(draft)));
+        }
+        said
+    }
+
+    /// Signs everything, in the order it happened.
+    fn leaves(&mut self, state: &SessionState, told: &[Told]) -> Result<Vec<NewLeaf>, Refusal> {
+        let mut chain = Chain::of(self.reading.session.id.clone(), state);
+        let mut leaves = Vec::with_capacity(self.entries.len());
+        for entry in std::mem::take(&mut self.entries) {
+            let draft = match entry {
+                Entry::Ready(draft) => *draft,
+                Entry::Judged(at) => self.decision_draft(&self.judged[at], &told[at]),
+            };
+            leaves.push(self.pipeline.notary.seal(&mut chain, draft, &self.reading.raw_sha256)?);
+        }
+        Ok(leaves)
+    }
+
+    fn decision_draft(&self, judged: &Judged, told: &Told) -> Draft {
+        let Judged { action, decision, fingerprint, .. } = judged;
+        let mut draft = self.blank(ReceiptKind::Decision, &action.source, &action.session, &action.identity);
+        let budget = u64::try_from(self.route.budget.as_millis()).unwrap_or(u64::MAX);
+        let predicate = &mut draft.predicate;
+        predicate.receipt_id = judged.receipt_id.clone();
+        predicate.action = Some(evidence::action_view(action, fingerprint));
+        predicate.context = Some(judged.context.clone());
+        predicate.decision =
+            Some(evidence::decision_view(decision, &told.expression, Some(fingerprint), budget));
+        predicate.policy = evidence::policy_view(decision);
+        predicate.vendor.delivery_id.clone_from(&action.delivery_id);
+        predicate.approval = approval_view(judged, self.now);
+        predicate.deferral = deferral_view(judged);
+        draft.disclosed = evidence::disclosed_action(action, decision.modified.as_ref());
+        draft
+    }
+}
+
+fn approval_view(judged: &Judged, now: Timestamp) -> Option<ApprovalView> {
+    let blank = |approval_id: &ApprovalId| ApprovalView {
+        approval_id: approval_id.clone(),
+        approved: None,
+        approver: None,
+        approvers: Vec::new(),
+        at: None,
+        channel: None,
+        expires_at: None,
+        grant: None,
+    };
+    if let Some(grant) = &judged.grant {
+        return Some(ApprovalView {
+            approved: Some(true),
+            grant: Some(grant.grant_id.to_string()),
+            ..blank(&grant.approval_id)
+        });
+    }
+    let ticket = judged.ticket.as_ref().filter(|_| judged.decision.verdict == Verdict::StepUp)?;
+    let rule = judged.decision.approval.as_ref();
+    Some(ApprovalView {
+        approvers: rule.map(|rule| rule.approvers.clone()).unwrap_or_default(),
+        expires_at: rule.map(|rule| now.after(rule.timeout())),
+        ..blank(ticket)
+    })
+}
+
+fn deferral_view(judged: &Judged) -> Option<DeferralView> {
+    let ticket = judged.ticket.as_ref().filter(|_| judged.decision.verdict == Verdict::Defer)?;
+    let deferral = judged.decision.deferral.as_ref()?;
+    Some(DeferralView {
+        approval_id: ticket.clone(),
+        kind: deferral.kind,
+        method: None,
+        needs: deferral.needs.clone(),
+        policies: deferral.policies.clone(),
+        resolved_at: None,
+    })
+}
+
+fn identity_of(event: &Event) -> Option<&countersign_schemas::Identity> {
+    match event {
+        Event::Action(action) => Some(&action.identity),
+        Event::Outcome(outcome) => Some(&outcome.identity),
+        Event::Intent(intent) => Some(&intent.identity),
+        Event::SessionStart(boundary) | Event::SessionEnd(boundary) => Some(&boundary.identity),
+        Event::Observation(seen) => Some(&seen.identity),
+        Event::Ping => None,
+    }
+}
+
+pub(crate) fn encode(context: &Context) -> Vec<u8> {
+    // A Context holds maps with string keys only, which always serialise.
+    serde_json::to_vec(context).unwrap_or_default()
+}

@@ -1,0 +1,362 @@
+//! The journal's records: length-prefixed, little-endian, without padding.
+//!
+//! A batch is the checkpoint's note, the index of its first leaf, and its commits. A commit is its leaves, its
+//! recorded answer, the sessions as they stand after it, and its changes of live state. What may have to be read
+//! again by itself (a leaf, a recorded answer, a session) is one record that a [`Place`] points at.
+
+use countersign_receipt::LeafHash;
+use countersign_schemas::{SessionId, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ApprovalWrite, Commit, GrantWrite, HaltWrite, Index, NewLeaf, OutboxWrite, Recorded, SessionState,
+    StoredLeaf, Summary,
+};
+
+/// Where a record lies in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Journal position of its first byte.
+    pub(crate) position: u64,
+    /// Its length in bytes.
+    pub(crate) length: u32,
+}
+
+/// Bytes that are not the record they should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed record: {0}")]
+pub(crate) struct Malformed(String);
+
+/// Changes of the state that is kept whole in memory.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Changes {
+    pub(crate) approvals: Vec<ApprovalWrite>,
+    pub(crate) grants: Vec<GrantWrite>,
+    pub(crate) outbox: Vec<OutboxWrite>,
+    pub(crate) halts: Vec<HaltWrite>,
+}
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.approvals.is_empty() && self.grants.is_empty() && self.outbox.is_empty() && self.halts.is_empty()
+    }
+}
+
+/// A batch as it stands in the journal.
+pub(crate) struct Batch<'a> {
+    pub(crate) note: &'a str,
+    pub(crate) first_index: Index,
+    pub(crate) commits: Vec<CommitRecord<'a>>,
+}
+
+/// A commit as it stands in the journal.
+pub(crate) struct CommitRecord<'a> {
+    pub(crate) leaves: Vec<(Place, LeafRecord<'a>)>,
+    pub(crate) recorded: Option<(Place, String, Recorded)>,
+    pub(crate) sessions: Vec<(Place, SessionId, SessionState)>,
+    pub(crate) changes: Changes,
+}
+
+/// A leaf and what is kept beside it.
+pub(crate) struct LeafRecord<'a> {
+    pub(crate) hash: LeafHash,
+    pub(crate) summary: Summary,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) disclosure: Option<&'a str>,
+}
+
+impl LeafRecord<'_> {
+    pub(crate) fn stored(self, index: Index) -> StoredLeaf {
+        let disclosure = self.disclosure.map(str::to_owned);
+        StoredLeaf { index, bytes: self.bytes.to_vec(), disclosure, summary: self.summary }
+    }
+}
+
+/// The part of a commit that does not depend on what was committed before it, so that it can be encoded by the
+/// caller, side by side with others.
+///
+/// # Errors
+///
+/// [`Malformed`] when a part has no encoded form or is longer than 4 GiB.
+pub(crate) fn encode_body(commit: &Commit, changes: &Changes) -> Result<Vec<u8>, Malformed> {
+    let leaves: usize = commit.leaves.iter().map(|leaf| leaf.bytes.len() + 1024).sum();
+    let mut out = Encoder(Vec::with_capacity(leaves + 1024));
+    out.u32(commit.leaves.len())?;
+    for leaf in &commit.leaves {
+        out.record(|out| encode_leaf(out, leaf))?;
+    }
+    match &commit.recorded {
+        None => out.flag(false),
+        Some((key, recorded)) => {
+            out.flag(true);
+            out.record(|out| encode_recorded(out, key, recorded))?;
+        }
+    }
+    if changes.is_empty() {
+        out.bytes(&[])?
+    } else {
+        out.json(changes)?
+    }
+    Ok(out.0)
+}
+
+fn encode_leaf(out: &mut Encoder, leaf: &NewLeaf) -> Result<(), Malformed> {
+    out.0.extend_from_slice(&leaf.hash);
+    out.json(&leaf.summary)?;
+    out.bytes(&leaf.bytes)?;
+    out.flag(leaf.disclosure.is_some());
+    out.bytes(leaf.disclosure.as_deref().unwrap_or_default().as_bytes())
+}
+
+fn encode_recorded(out: &mut Encoder, key: &str, recorded: &Recorded) -> Result<(), Malformed> {
+    out.bytes(key.as_bytes())?;
+    out.bytes(recorded.request_sha256.as_bytes())?;
+    out.u64(u64::from(recorded.status));
+    out.bytes(recorded.content_type.as_bytes())?;
+    out.bytes(&recorded.body)?;
+    out.json(&recorded.waits_for)?;
+    out.0.extend_from_slice(&recorded.expires_at.0.to_le_bytes());
+    Ok(())
+}
+
+/// Appends a commit: its body, then the sessions as they stand after it.
+///
+/// # Errors
+///
+/// [`Malformed`] when a part is longer than 4 GiB.
+pub(crate) fn encode_commit<'s>(
+    out: &mut Encoder,
+    body: &[u8],
+    sessions: impl ExactSizeIterator<Item = (&'s SessionId, &'s SessionState)>,
+) -> Result<(), Malformed> {
+    out.0.extend_from_slice(body);
+    out.u32(sessions.len())?;
+    for (id, state) in sessions {
+        out.record(|out| {
+            out.bytes(id.as_str().as_bytes())?;
+            out.u64(state.version);
+            out.u64(state.next_seq);
+            out.0.extend_from_slice(&state.head);
+            out.bytes(&state.context)
+        })?;
+    }
+    Ok(())
+}
+
+/// Begins a batch; its commits follow by [`encode_commit`].
+///
+/// # Errors
+///
+/// [`Malformed`] when a part is longer than 4 GiB.
+pub(crate) fn encode_batch_head(
+    out: &mut Encoder,
+    note: &str,
+    first_index: Index,
+    commits: usize,
+) -> Result<(), Malformed> {
+    out.bytes(note.as_bytes())?;
+    out.u64(first_index);
+    out.u32(commits)
+}
+
+/// Reads a batch that begins at `position`.
+///
+/// # Errors
+///
+/// [`Malformed`]
+pub(crate) fn decode_batch(bytes: &[u8], position: u64) -> Result<Batch<'_>, Malformed> {
+    let mut input = Decoder { bytes, at: 0, position };
+    let note = input.text()?;
+    let first_index = input.u64()?;
+    let commits = (0..input.u32()?).map(|_| decode_commit(&mut input)).collect::<Result<_, _>>()?;
+    input.end()?;
+    Ok(Batch { note, first_index, commits })
+}
+
+fn decode_commit<'a>(input: &mut Decoder<'a>) -> Result<CommitRecord<'a>, Malformed> {
+    let mut leaves = Vec::new();
+    for _ in 0..input.u32()? {
+        let (place, bytes) = input.record()?;
+        leaves.push((place, decode_leaf(bytes)?));
+    }
+    let mut recorded = None;
+    if input.flag()? {
+        let (place, bytes) = input.record()?;
+        let (key, answer) = decode_recorded(bytes)?;
+        recorded = Some((place, key, answer));
+    }
+    let changes = input.bytes()?;
+    let changes = if changes.is_empty() { Changes::default() } else { from_json(changes)? };
+    let mut sessions = Vec::new();
+    for _ in 0..input.u32()? {
+        let (place, bytes) = input.record()?;
+        let (id, state) = decode_session(bytes)?;
+        sessions.push((place, id, state));
+    }
+    Ok(CommitRecord { leaves, recorded, sessions, changes })
+}
+
+/// Reads a leaf record.
+///
+/// # Errors
+///
+/// [`Malformed`]
+pub(crate) fn decode_leaf(bytes: &[u8]) -> Result<LeafRecord<'_>, Malformed> {
+    let mut input = Decoder { bytes, at: 0, position: 0 };
+    let hash = input.hash()?;
+    let summary = input.json()?;
+    let bytes = input.bytes()?;
+    let disclosure = input.flag()?;
+    let text = input.text()?;
+    input.end()?;
+    Ok(LeafRecord { hash, summary, bytes, disclosure: disclosure.then_some(text) })
+}
+
+/// Reads a recorded answer and its key.
+///
+/// # Errors
+///
+/// [`Malformed`]
+pub(crate) fn decode_recorded(bytes: &[u8]) -> Result<(String, Recorded), Malformed> {
+    let mut input = Decoder { bytes, at: 0, position: 0 };
+    let key = input.text()?.to_owned();
+    let recorded = Recorded {
+        request_sha256: input.text()?.to_owned(),
+        status: u16::try_from(input.u64()?).map_err(|_| Malformed("a status above 65535".to_owned()))?,
+        content_type: input.text()?.to_owned(),
+        body: input.bytes()?.to_vec(),
+        waits_for: input.json()?,
+        expires_at: Timestamp(i64::from_le_bytes(input.array()?)),
+    };
+    input.end()?;
+    Ok((key, recorded))
+}
+
+/// Reads a session and its name.
+///
+/// # Errors
+///
+/// [`Malformed`]
+pub(crate) fn decode_session(bytes: &[u8]) -> Result<(SessionId, SessionState), Malformed> {
+    let mut input = Decoder { bytes, at: 0, position: 0 };
+    let id = input.text()?.parse().map_err(|_| Malformed("not a session's name".to_owned()))?;
+    let version = input.u64()?;
+    let next_seq = input.u64()?;
+    let head = input.hash()?;
+    let context = input.bytes()?.to_vec();
+    input.end()?;
+    Ok((id, SessionState { version, next_seq, head, context }))
+}
+
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
+    serde_json::from_slice(bytes).map_err(|error| Malformed(error.to_string()))
+}
+
+/// Appends to a byte string.
+pub(crate) struct Encoder(pub(crate) Vec<u8>);
+
+impl Encoder {
+    fn flag(&mut self, flag: bool) {
+        self.0.push(u8::from(flag));
+    }
+
+    fn u32(&mut self, value: usize) -> Result<(), Malformed> {
+        self.0.extend_from_slice(&narrow(value)?.to_le_bytes());
+        Ok(())
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        self.u32(bytes.len())?;
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn json(&mut self, value: &impl Serialize) -> Result<(), Malformed> {
+        self.record(|out| {
+            serde_json::to_writer(&mut out.0, value).map_err(|error| Malformed(error.to_string()))
+        })
+    }
+
+    /// Appends what `write` writes, its length before it.
+    fn record(&mut self, write: impl FnOnce(&mut Self) -> Result<(), Malformed>) -> Result<(), Malformed> {
+        let start = self.0.len();
+        self.0.extend_from_slice(&[0; 4]);
+        write(self)?;
+        let length = narrow(self.0.len() - start - 4)?;
+        self.0[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        Ok(())
+    }
+}
+
+fn narrow(length: usize) -> Result<u32, Malformed> {
+    u32::try_from(length).map_err(|_| Malformed("longer than 4 GiB".to_owned()))
+}
+
+/// Takes a byte string apart.
+struct Decoder<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Journal position of the first byte.
+    position: u64,
+}
+
+impl<'a> Decoder<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
+        let end = end.ok_or_else(|| Malformed("ends too early".to_owned()))?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let taken = self.take(N)?;
+        taken.try_into().map_err(|_| Malformed("ends too early".to_owned()))
+    }
+
+    fn flag(&mut self) -> Result<bool, Malformed> {
+        let [flag] = self.array()?;
+        Ok(flag != 0)
+    }
+
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn hash(&mut self) -> Result<LeafHash, Malformed> {
+        self.array()
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = self.u32()?;
+        self.take(usize::try_from(length).map_err(|_| Malformed("longer than memory".to_owned()))?)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed("text that is not UTF-8".to_owned()))
+    }
+
+    fn json<T: DeserializeOwned>(&mut self) -> Result<T, Malformed> {
+        from_json(self.bytes()?)
+    }
+
+    /// A record, and where it lies.
+    fn record(&mut self) -> Result<(Place, &'a [u8]), Malformed> {
+        let bytes = self.bytes()?;
+        let start = u64::try_from(self.at - bytes.len()).map_err(|error| Malformed(error.to_string()))?;
+        Ok((Place { position: self.position + start, length: narrow(bytes.len())? }, bytes))
+    }
+
+    fn end(&self) -> Result<(), Malformed> {
+        if self.at == self.bytes.len() { Ok(()) } else { Err(Malformed("bytes after its end".to_owned())) }
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests of the whole: connectors against their fixtures, and the program against its promises.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "`allow-*-in-tests` does not reach functions beside the tests"
+)]
+
+mod connectors;
