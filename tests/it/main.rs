@@ -8,3 +8,6 @@
 )]
 
 mod connectors;
+mod crash;
+mod pipeline;
+mod support;

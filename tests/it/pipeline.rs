@@ -212,7 +212,7 @@ async fn only_the_named_approve_never_their_own_agent_and_a_quorum_takes_two() {
 async fn one_denied_call_denies_its_frame_and_each_has_a_receipt() {
     let site = Site::ordinary().await;
     let call = |id: &str, name: &str, input: Value| {
-        json!({"type": "tool_use", "id": id, "tool_name": name, "input": input, "tool_info": {"type": "client"}})
+        json!({"type": "tool_use", "id": id, "tool_name": name, "input": input, "tool_info": {"type": "client", "tool_type": "bash_20250124"}})
     };
     let body = json!({
         "type": "tool_call", "request_id": "r", "tenant_id": "t", "actor": {"type": "user", "id": "user_1"},
@@ -307,3 +307,51 @@ fn bash(command: &str) -> Value {
     })
 }
 
+
+#[tokio::test]
+async fn a_clock_that_jumps_makes_signatures_stale_and_breaks_no_chain() {
+    let site = Site::ordinary().await;
+    let signed_at_noon = scene("generic", action("1", "s", "read", json!({})));
+    assert!(site.send(&signed_at_noon, "1").await.is_ok());
+    for jump in [-3_600_000, 3_600_000] {
+        let signed = site.signed(&signed_at_noon, "1");
+        site.clock.set(Timestamp(NOON.0 + jump));
+        let refused = site.deliver("generic", signed, Instant::now()).await;
+        assert_eq!(Err(VerifyError::Stale { age_s: 3600, max_s: 300 }), refused.map(|_| ()), "{jump}");
+        let id = format!("after {jump}");
+        assert_eq!("ALLOW", site.ask(&id, action(&id, "s", "read", json!({}))).await["decision"]);
+        site.clock.set(NOON);
+    }
+    assert_eq!(3, site.verdicts().await.len());
+    assert!(site.audit().await.findings.is_empty());
+}
+
+#[tokio::test]
+async fn without_the_issuers_keys_a_token_is_refused_at_once() {
+    let site = Site::ordinary().await;
+    let call = site.rehearsal.scenes().unwrap().into_iter().find(|scene| scene.path == "analyze-tool-execution").unwrap();
+    let started = Instant::now();
+    assert!(matches!(site.send(&call, "1").await, Err(VerifyError::NoKey(_))));
+    assert!(started.elapsed() < Duration::from_millis(500), "verification never waits for a fetch");
+}
+
+#[tokio::test]
+async fn a_callback_is_made_again_until_the_vendor_is_back() {
+    // A port that was free a moment ago, and where nobody listens yet.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let site = Site::with(Plan { far_side: Some(address), ..Plan::default() }).await;
+    let (pipeline, routes) = (site.service.pipeline(), site.service.routes());
+    let deploy = site.rehearsal.scenes().unwrap().into_iter().find(|scene| scene.title == "deploy to staging").unwrap();
+    assert_eq!(202, site.send(&deploy, "1").await.unwrap().status);
+    pipeline.call_back(routes).await;
+    let owed = pipeline.store.outbox().await.unwrap();
+    assert_eq!((1, 1, false), (owed.len(), owed[0].attempts, owed[0].dead), "{owed:?}");
+
+    let far_side = site.serve_far_side(address).await;
+    pipeline.call_back(routes).await;
+    assert_eq!(1, pipeline.store.outbox().await.unwrap().len(), "not before it is due again");
+    site.clock.set(Timestamp(NOON.0 + 60_000));
+    pipeline.call_back(routes).await;
+    assert_eq!(0, pipeline.store.outbox().await.unwrap().len());
+    far_side.abort();
+}

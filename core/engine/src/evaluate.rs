@@ -111,9 +111,8 @@ struct Judgement {
 
 fn judge(policies: &Policies, action: &Action, context: &Context, now: Timestamp) -> Judgement {
     let subject = Subject { action, facets: Some(&action.facets), now, session: context };
-    let first = match Pass::run(policies, &subject) {
-        Ok(pass) => pass,
-        Err(decision) => return Judgement { decision, first: None, second: None },
+    let Some(first) = Pass::run(policies, &subject) else {
+        return Judgement { decision: unaskable(policies), first: None, second: None };
     };
     match resolve(policies, &first.matches, action) {
         Resolution::Decided(decision) => Judgement { decision, first: Some(first), second: None },
@@ -133,10 +132,8 @@ fn judge_modified(
 ) -> (Decision, Option<Pass>) {
     let changed = Action { parameters, ..subject.action.clone() };
     let facets = policies.options().refacet.map(|refacet| refacet(&changed));
-    let pass = match Pass::run(policies, &Subject { action: &changed, facets: facets.as_ref(), ..*subject }) {
-        Ok(pass) => pass,
-        Err(decision) => return (decision, None),
-    };
+    let subject = Subject { action: &changed, facets: facets.as_ref(), ..*subject };
+    let Some(pass) = Pass::run(policies, &subject) else { return (unaskable(policies), None) };
     let again = match resolve(policies, &pass.matches, &changed) {
         Resolution::Decided(again) | Resolution::Modify(_, again) => again,
     };
@@ -156,6 +153,15 @@ fn judge_modified(
     (refused, Some(pass))
 }
 
+/// The decision when Cedar does not take the request.
+fn unaskable(policies: &Policies) -> Decision {
+    Decision {
+        bundle_sha256: policies.bundle_sha256().to_owned(),
+        severity: Severity::Critical,
+        ..Decision::deny("the action could not be put to the policies")
+    }
+}
+
 /// One look at all policies.
 struct Pass {
     matches: Matches,
@@ -164,13 +170,9 @@ struct Pass {
 }
 
 impl Pass {
-    /// The error is the decision to give when there is no request to evaluate.
-    fn run(policies: &Policies, subject: &Subject<'_>) -> Result<Self, Decision> {
-        let built = policies.builder().build(subject).map_err(|_| Decision {
-            bundle_sha256: policies.bundle_sha256().to_owned(),
-            severity: Severity::Critical,
-            ..Decision::deny("the action could not be put to the policies")
-        })?;
+    /// `None` when there is no request to evaluate.
+    fn run(policies: &Policies, subject: &Subject<'_>) -> Option<Self> {
+        let built = policies.builder().build(subject)?;
         let authorizer = Authorizer::new();
         let mut pass = Self { matches: Matches::default(), scoped: Vec::new() };
         for slice in policies.index().slices(subject.action.effect, &built.names) {
@@ -181,7 +183,7 @@ impl Pass {
             pass.scoped.extend(&slice.rules);
         }
         pass.finish(policies, subject, built);
-        Ok(pass)
+        Some(pass)
     }
 
     fn note(&mut self, policies: &Policies, response: &Response) {

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use cedar_policy::{
-    ActionConstraint, Effect as CedarEffect, Entities, EntityUid, Policy, PolicySet, PolicySetError,
-    PrincipalConstraint, ResourceConstraint,
+    ActionConstraint, Effect as CedarEffect, Entities, EntityUid, Policy, PolicySet, PrincipalConstraint,
+    ResourceConstraint,
 };
 use countersign_schemas::Effect;
 
@@ -103,12 +103,12 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
-    fn new(members: &[(usize, Policy)]) -> Result<Self, PolicySetError> {
+    fn new(members: &[(usize, Policy)]) -> Result<Self, String> {
         let mut slice = Self { rules: members.iter().map(|(rule, _)| *rule).collect(), sets: Vec::new() };
         for effect in [CedarEffect::Permit, CedarEffect::Forbid] {
             let policies =
                 members.iter().map(|(_, policy)| policy).filter(|policy| policy.effect() == effect);
-            let set = PolicySet::from_policies(policies.cloned())?;
+            let set = PolicySet::from_policies(policies.cloned()).map_err(|error| error.to_string())?;
             if !set.is_empty() {
                 slice.sets.push(set);
             }
@@ -133,8 +133,9 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Files policies, given as index of the rule, scope and policy.
-    pub(crate) fn new(members: Vec<(usize, &Scope, Policy)>) -> Result<Self, PolicySetError> {
+    /// Files policies, given as index of the rule, scope and policy. The error is Cedar's word for why it puts
+    /// them into no set.
+    pub(crate) fn new(members: Vec<(usize, &Scope, Policy)>) -> Result<Self, String> {
         let mut index = Self::default();
         let mut filed: HashMap<Key, Vec<(usize, Policy)>> = HashMap::new();
         for (rule, scope, policy) in members {
@@ -151,7 +152,7 @@ impl Index {
     }
 
     /// One slice with everything in it: what the index is measured and tested against.
-    pub(crate) fn flat(members: &[(usize, Policy)]) -> Result<Self, PolicySetError> {
+    pub(crate) fn flat(members: &[(usize, Policy)]) -> Result<Self, String> {
         Ok(Self { flat: Some(Slice::new(members)?), ..Self::default() })
     }
 

@@ -106,7 +106,7 @@ impl Policies {
     ///
     /// [`PolicyErrors`] with everything that is wrong, when anything is.
     pub fn load(sources: &[PolicySource], options: Options) -> Result<Self, PolicyErrors> {
-        let vocabulary = VOCABULARY.as_ref().map_err(|problem| problem.clone())?;
+        let vocabulary = VOCABULARY.as_ref().map_err(PolicyErrors::clone)?;
         let mut loader = Loader { vocabulary, options, problems: Vec::new(), warnings: Vec::new() };
         let mut parsed: Vec<Parsed<'_>> = sources.iter().flat_map(|source| loader.parse(source)).collect();
         if parsed.len() > POLICIES_MAX {
@@ -160,7 +160,7 @@ impl Policies {
     /// [`PolicyErrors`] when Cedar refuses the set, which it did not when it was loaded.
     pub fn unindexed(self) -> Result<Self, PolicyErrors> {
         let members: Vec<(usize, Policy)> = self.cedar.iter().cloned().enumerate().collect();
-        let index = Index::flat(&members).map_err(|error| PolicyProblem::new("", error.to_string()))?;
+        let index = Index::flat(&members).map_err(|error| PolicyProblem::new("", error))?;
         Ok(Self { index, ..self })
     }
 
@@ -222,8 +222,8 @@ struct Vocabulary {
     validator: Validator,
 }
 
-static VOCABULARY: LazyLock<Result<Vocabulary, PolicyProblem>> = LazyLock::new(|| {
-    let problem = |message: String| PolicyProblem::new("schema.cedarschema", message);
+static VOCABULARY: LazyLock<Result<Vocabulary, PolicyErrors>> = LazyLock::new(|| {
+    let problem = |message: String| PolicyErrors::from(PolicyProblem::new("schema.cedarschema", message));
     let (schema, _) =
         Schema::from_cedarschema_str(crate::SCHEMA).map_err(|error| problem(error.to_string()))?;
     let actions = schema.action_entities().map_err(|error| problem(error.to_string()))?;
@@ -388,7 +388,7 @@ impl Loader<'_> {
         let paths: BTreeSet<&str> = rules.iter().flat_map(|rule| rule.reads.paths()).collect();
         let filed = rules.iter().zip(&cedar).enumerate();
         let filed = filed.map(|(number, (rule, policy))| (number, &rule.scope, policy.clone())).collect();
-        let index = Index::new(filed).map_err(|error| PolicyProblem::new("", error.to_string()))?;
+        let index = Index::new(filed).map_err(|error| PolicyProblem::new("", error))?;
         if open > OPEN_POLICIES_WORTH_A_WARNING {
             self.warn(format!(
                 "{open} policies name no action, principal or resource: every request asks them"

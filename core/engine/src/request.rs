@@ -10,7 +10,7 @@ use countersign_schemas::{Action, Context, Effect, Facets, Timestamp, Verdict};
 use serde_json::Value;
 
 use crate::index::Names;
-use crate::problem::PolicyProblem;
+use crate::problem::{PolicyErrors, PolicyProblem};
 use crate::reads::covers;
 use crate::rule::slot;
 
@@ -267,9 +267,10 @@ struct TypeNames {
 }
 
 impl TypeNames {
-    fn new() -> Result<Self, PolicyProblem> {
+    fn new() -> Result<Self, PolicyErrors> {
         let name = |text: &str| {
-            text.parse().map_err(|_| PolicyProblem::new("", format!("`{text}` is not an entity type")))
+            let bad = || PolicyProblem::new("", format!("`{text}` is not an entity type"));
+            text.parse().map_err(|_| PolicyErrors::from(bad()))
         };
         Ok(Self {
             agent: name("Agent")?,
@@ -296,7 +297,7 @@ pub(crate) struct Built {
 
 impl Builder {
     /// Prepares for policies that read `paths`. `actions` is the schema's action hierarchy.
-    pub(crate) fn new(paths: &BTreeSet<&str>, actions: &Entities) -> Result<Self, PolicyProblem> {
+    pub(crate) fn new(paths: &BTreeSet<&str>, actions: &Entities) -> Result<Self, PolicyErrors> {
         let wanted = |attribute: &str| paths.iter().any(|path| covers(path, attribute));
         let pick = |table: &[Attribute]| table.iter().filter(|(path, _)| wanted(path)).copied().collect();
         let action = |effect: Effect| {
@@ -311,7 +312,7 @@ impl Builder {
             Ok((uid.clone(), Entity::new_no_attrs(uid, ancestors)))
         };
         Ok(Self {
-            actions: Effect::ALL.into_iter().map(action).collect::<Result<_, PolicyProblem>>()?,
+            actions: Effect::ALL.into_iter().map(action).collect::<Result<_, PolicyErrors>>()?,
             context: pick(&CONTEXT),
             facets: pick(&FACETS),
             names: TypeNames::new()?,
@@ -320,24 +321,21 @@ impl Builder {
         })
     }
 
-    /// Builds the request. The error says why Cedar refused a value; it happens only for times that its
-    /// `datetime` cannot hold.
-    pub(crate) fn build(&self, subject: &Subject<'_>) -> Result<Built, String> {
+    /// Builds the request; `None` when Cedar refuses a value, which happens only for times that its `datetime`
+    /// cannot hold.
+    pub(crate) fn build(&self, subject: &Subject<'_>) -> Option<Built> {
         let mut unpopulated = Vec::new();
         let mut pairs = fill(&self.context, "", subject, &mut unpopulated);
         let facets = fill(&self.facets, "facets.", subject, &mut unpopulated);
         let session = fill(&self.session, "session.", subject, &mut unpopulated);
         for (name, fields) in [("facets", facets), ("params", self.params(subject)), ("session", session)] {
-            let record = RestrictedExpression::new_record(fields).map_err(|error| error.to_string())?;
+            let record = RestrictedExpression::new_record(fields).ok()?;
             pairs.push((name.to_owned(), record));
         }
-        let context = CedarContext::from_pairs(pairs).map_err(|error| error.to_string())?;
+        let context = CedarContext::from_pairs(pairs).ok()?;
         let names = self.names(subject.action);
-        let (action, action_entity) =
-            self.actions.get(usize::from(slot(subject.action.effect))).ok_or("the effect has no action")?;
-        let (Some(principal), Some(resource)) = (names.principals.first(), names.resources.first()) else {
-            return Err("the request names nobody".to_owned());
-        };
+        let (action, action_entity) = self.actions.get(usize::from(slot(subject.action.effect)))?;
+        let (principal, resource) = (names.principals.first()?, names.resources.first()?);
         let within = |names: &[EntityUid]| names.iter().skip(1).cloned().collect();
         let entities = Entities::from_entities(
             [
@@ -347,11 +345,11 @@ impl Builder {
             ],
             None,
         )
-        .map_err(|error| error.to_string())?;
+        .ok()?;
         // No schema here: what is not populated is left out, and Cedar then reports who missed it.
-        let request = Request::new(principal.clone(), action.clone(), resource.clone(), context, None)
-            .map_err(|error| error.to_string())?;
-        Ok(Built { entities, names, request, unpopulated })
+        let request =
+            Request::new(principal.clone(), action.clone(), resource.clone(), context, None).ok()?;
+        Some(Built { entities, names, request, unpopulated })
     }
 
     fn params(&self, subject: &Subject<'_>) -> Vec<(String, RestrictedExpression)> {

@@ -84,8 +84,17 @@ pub fn options(settings: &PolicySettings) -> Options {
         approval_timeout: Duration::from_secs(settings.approval_timeout_s),
         default: if settings.default == Verdict::Allow { Posture::Allow } else { Posture::Deny },
         deferral_timeout: Duration::from_secs(settings.deferral_timeout_s),
+        refacet: Some(refacet),
         ..Options::default()
     }
+}
+
+/// Facets of an action whose parameters were changed: what the new parameters show, on top of what was known before.
+/// Not only the former, because a connector may know of a host or recipient that no parameter names.
+fn refacet(changed: &Action) -> Facets {
+    let mut facets = changed.facets.clone();
+    countersign_sdk::parse::facets_of(&changed.parameters, &mut facets);
+    facets
 }
 
 /// Loads the configured folder and proves that the set denies what it must.

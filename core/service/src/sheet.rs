@@ -302,7 +302,7 @@ impl Clerk<'_> {
         if let Some(ticket) = judged.ticket.as_ref().filter(|_| judged.open.is_none()) {
             commit.approvals.push(ApprovalWrite::Open(Box::new(self.question(judged, told, ticket.clone()))));
         }
-        let settled = matches!(told.expression.expressed, Expressed::Allow | Expressed::Deny);
+        let settled = told.expression.expressed != Expressed::Held;
         if let Some(held) = self.route.held().filter(|_| self.reading.spec.held && settled) {
             let callback = held.callback(&judged.action, &self.said(at, told));
             let entry = OutboxEntry {

@@ -150,7 +150,7 @@ impl Journal {
         Reader { journal: self, open: None }
     }
 
-    /// Makes the next segment in advance, off the commit path, when this one is half full.
+    /// Makes the next segment in advance, off the commit path, when this one is in use.
     ///
     /// # Errors
     ///
@@ -158,7 +158,7 @@ impl Journal {
     pub(crate) fn prepare(&self, segment_bytes: u64) -> io::Result<()> {
         let end = self.end();
         let (name, _) = self.segment_of(end);
-        if end - name > segment_bytes / 2 { self.medium.prepare(segment_bytes) } else { Ok(()) }
+        if end - name > segment_bytes / 8 { self.medium.prepare(segment_bytes) } else { Ok(()) }
     }
 
     /// The segment that holds `position`, and the position behind its last frame.
@@ -377,6 +377,8 @@ impl Directory {
         while left > 0 {
             let length = left.min(CHUNK_BYTES);
             file.write_all(&zeros[..to_usize(length)?])?;
+            // Bit by bit, so that no commit's sync waits behind all of it.
+            file.sync_data()?;
             left -= length;
         }
         file.sync_all()

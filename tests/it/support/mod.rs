@@ -1,20 +1,25 @@
 //! A whole service in this process: real connectors, real policies, real store, a clock that the test moves.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use countersign_connectors::rehearsal::{Rehearsal, Scene};
-use countersign_receipt::generate_key_pem;
+use countersign_connectors::rehearsal::{Rehearsal, Scene, Signed};
+use countersign_receipt::{
+    LogKey, ReceiptKey, Report, Trust, TrustFile, TrustedLog, TrustedReceiptKey, VerifyOptions, generate_key_pem, verify,
+};
 use countersign_schemas::{Timestamp, Verdict};
 use countersign_sdk::{ConnectorSpec, Inbound, Registry, Reply, VerifyError};
 use countersign_service::Service;
 use countersign_service::approval::Approver;
 use countersign_service::clock::{Clock, FixedClock};
 use countersign_service::config::Config;
+use countersign_service::export::{self, Filter};
 use countersign_store::{Query, StoredLeaf};
+use futures::TryStreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,8 +31,9 @@ pub(crate) const NOON: Timestamp = Timestamp(1_795_521_600_000);
 pub(crate) struct Site {
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) dir: TempDir,
-    pub(crate) rehearsal: Rehearsal,
+    pub(crate) rehearsal: Arc<Rehearsal>,
     pub(crate) service: Service,
+    trust: Trust,
 }
 
 /// How a site differs from the ordinary.
@@ -35,6 +41,8 @@ pub(crate) struct Site {
 pub(crate) struct Plan {
     /// Merged over the configuration's top-level tables.
     pub(crate) config: BTreeMap<&'static str, Value>,
+    /// Where the vendors' own servers are; by default nobody is there.
+    pub(crate) far_side: Option<SocketAddr>,
     /// Added to the registry and the configuration, without settings.
     pub(crate) extra: Option<ConnectorSpec>,
     /// Instead of the base set.
@@ -48,7 +56,8 @@ impl Site {
 
     pub(crate) async fn with(plan: Plan) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let rehearsal = Rehearsal::new("http://127.0.0.1:9").unwrap();
+        let far_side = plan.far_side.map_or_else(|| "127.0.0.1:9".to_owned(), |address| address.to_string());
+        let rehearsal = Arc::new(Rehearsal::new(&format!("http://{far_side}")).unwrap());
         let policies = dir.path().join("policies");
         match plan.policies {
             Some(text) => {
@@ -67,7 +76,7 @@ impl Site {
             "store": {"kind": "memory"},
             "keys": {"origin": "test.example/log", "receipt": {"env": "RECEIPT"}, "log": {"env": "LOG"}},
             "policies": {"dir": policies},
-            "egress": {"allow_hosts": ["127.0.0.1:9"]},
+            "egress": {"allow_hosts": [far_side]},
             "connectors": connectors,
         });
         for (table, value) in plan.config {
@@ -82,7 +91,8 @@ impl Site {
         };
         let clock = Arc::new(FixedClock::at(NOON));
         let service = Service::start(config, &Registry::new(specs), clock.clone(), &lookup).await.unwrap();
-        Self { clock, dir, rehearsal, service }
+        let trust = trust(&receipt, &log);
+        Self { clock, dir, rehearsal, service, trust }
     }
 
     /// A request of the generic connector, signed and sent.
@@ -100,14 +110,45 @@ impl Site {
 
     /// The same, as if its first byte had come at `received`.
     pub(crate) async fn send_at(&self, scene: &Scene, id: &str, received: Instant) -> Result<Reply, VerifyError> {
-        let signed = self.rehearsal.sign(scene, id, self.clock.now()).unwrap();
+        self.deliver(&scene.connector, self.signed(scene, id), received).await
+    }
+
+    /// A request as its vendor would sign it now.
+    pub(crate) fn signed(&self, scene: &Scene, id: &str) -> Signed {
+        self.rehearsal.sign(scene, id, self.clock.now()).unwrap()
+    }
+
+    /// Hands a signed request to the pipeline.
+    pub(crate) async fn deliver(&self, connector: &str, signed: Signed, received: Instant) -> Result<Reply, VerifyError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &signed.headers {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
-        let inbound = Inbound::new(scene.path.clone(), String::new(), headers, Bytes::from(signed.body), self.clock.now());
-        let route = self.service.routes().get(&scene.connector).unwrap();
+        let below = signed.target.strip_prefix(&format!("/hooks/{connector}")).unwrap();
+        let path = below.split('?').next().unwrap().trim_start_matches('/').to_owned();
+        let inbound = Inbound::new(path, String::new(), headers, Bytes::from(signed.body), self.clock.now());
+        let route = self.service.routes().get(connector).unwrap();
         self.service.pipeline().answer(route, inbound, received).await
+    }
+
+    /// The vendors' own servers, from now on.
+    pub(crate) async fn serve_far_side(&self, address: SocketAddr) -> tokio::task::JoinHandle<()> {
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        let (rehearsal, clock) = (self.rehearsal.clone(), self.clock.clone());
+        let answer = move |method: axum::http::Method, uri: axum::http::Uri| async move {
+            let (status, body) = rehearsal.far_side(method.as_str(), uri.path(), clock.now());
+            (axum::http::StatusCode::from_u16(status).unwrap(), axum::Json(body))
+        };
+        let router = axum::Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
+    }
+
+    /// What an auditor finds in an export of everything.
+    pub(crate) async fn audit(&self) -> Report {
+        let lines = export::stream(self.service.pipeline().store.clone(), Filter::default()).await.unwrap();
+        let bytes: Vec<Bytes> = lines.try_collect().await.unwrap();
+        let options = VerifyOptions { kept_checkpoints: &[], threads: 1, progress: &|_| {} };
+        verify(bytes.concat().as_slice(), &self.trust, &options)
     }
 
     /// Every receipt so far, oldest first.
@@ -153,6 +194,19 @@ pub(crate) fn approver(name: &str) -> Approver {
         identities: Vec::new(),
         name: name.into(),
     }
+}
+
+/// What auditors of these keys believe.
+pub(crate) fn trust(receipt_pem: &str, log_pem: &str) -> Trust {
+    let receipt = ReceiptKey::from_pkcs8_pem(receipt_pem, 1).unwrap();
+    let log = LogKey::from_pkcs8_pem("test.example/log", log_pem).unwrap();
+    let key = TrustedReceiptKey {
+        epoch: 1,
+        key_id: receipt.key_id().to_owned(),
+        public_key_pem: receipt.public_pem(),
+        valid_below: None,
+    };
+    TrustFile { log: TrustedLog { vkey: log.vkey() }, receipt_keys: vec![key] }.check().unwrap()
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -1,0 +1,287 @@
+//! The program is killed, and its disk fills up: nothing that was acknowledged is lost.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use countersign_connectors::rehearsal::{Rehearsal, Scene};
+use countersign_receipt::{Outcome, Trust, VerifyOptions, generate_key_pem, verify};
+use countersign_sdk::http::Egress;
+use countersign_service::clock::{Clock, SystemClock};
+use countersign_service::config::Config;
+use countersign_service::export::{self, Filter};
+use countersign_store::Store;
+use futures::TryStreamExt as _;
+use serde_json::{Value, json};
+
+use crate::support::{action, scene, trust};
+
+/// An installation on disk, and the program that serves it.
+struct Site {
+    config: PathBuf,
+    data: PathBuf,
+    keys: [(String, String); 2],
+    rehearsal: Arc<Rehearsal>,
+    trust: Trust,
+}
+
+struct Running {
+    address: String,
+    child: Child,
+    log: std::thread::JoinHandle<String>,
+}
+
+impl Site {
+    /// Sets it up in `dir`, with its store in `data`.
+    fn set(dir: &Path, data: &Path) -> Self {
+        let rehearsal = Arc::new(Rehearsal::new("http://127.0.0.1:9").unwrap());
+        let (receipt, log) = (generate_key_pem().unwrap(), generate_key_pem().unwrap());
+        let trust = trust(&receipt, &log);
+        let policies = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/base");
+        let config = json!({
+            "server": {"listen": "127.0.0.1:0"},
+            "store": {"kind": "sqlite", "dir": data, "checkpoint_file": dir.join("checkpoint")},
+            "keys": {"origin": "test.example/log", "receipt": {"env": "CRASH_RECEIPT"}, "log": {"env": "CRASH_LOG"}},
+            "policies": {"dir": policies},
+            "connectors": {"generic": rehearsal.connectors()["generic"]},
+        });
+        let path = dir.join("countersign.toml");
+        std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
+        let keys = [("CRASH_RECEIPT".to_owned(), receipt), ("CRASH_LOG".to_owned(), log)];
+        Self { config: path, data: data.to_owned(), keys, rehearsal, trust }
+    }
+
+    fn lookup(&self, name: &str) -> Option<String> {
+        let key = self.keys.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        key.or_else(|| self.rehearsal.lookup(name))
+    }
+
+    fn serve(&self) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.args(["--config".as_ref(), self.config.as_os_str(), "serve".as_ref()]);
+        command.envs(self.keys.iter().map(|(key, value)| (key, value)));
+        command.env("REHEARSAL_WEBHOOK", self.rehearsal.lookup("REHEARSAL_WEBHOOK").unwrap());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).fold(String::new(), |log, line| log + &line + "\n")
+        });
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let found = lines.find_map(|line| line.ok()?.split_once("http://").map(|(_, rest)| rest.trim_end().to_owned()));
+        let Some(address) = found else { panic!("it did not start: {}", log.join().unwrap()) };
+        let address = address.split([' ', '/', ',']).next().unwrap().to_owned();
+        Running { address, child, log }
+    }
+
+    /// Calls until the program is gone; returns the receipt ids of what was answered ALLOW.
+    async fn call_until_gone(&self, address: &str, round: usize, worker: usize, answers: &AtomicUsize) -> Vec<String> {
+        let client = Egress::new([address.to_owned()]).unwrap();
+        let mut allowed = Vec::new();
+        for at in 0.. {
+            let id = format!("{round}-{worker}-{at}");
+            let scene = scene("generic", action(&id, &format!("s-{}", worker % 3), "read", json!({"n": id})));
+            let answer = self.call(&client, address, &scene, &id).await;
+            answers.fetch_add(1, Ordering::Relaxed);
+            match answer {
+                Some(answer) if answer["decision"] == "ALLOW" => allowed.push(answer["receipt_id"].as_str().unwrap().to_owned()),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        allowed
+    }
+
+    async fn call(&self, client: &Egress, address: &str, scene: &Scene, id: &str) -> Option<Value> {
+        let signed = self.rehearsal.sign(scene, id, SystemClock.now()).unwrap();
+        let headers: Vec<_> = signed.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let url = format!("http://{address}{}", signed.target);
+        let answer = client.call(reqwest::Method::POST, &url, &headers, signed.body).await.ok()?;
+        assert_eq!(200, answer.status, "a verified call is answered in the success format");
+        Some(serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    fn open(&self) -> Arc<dyn Store> {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let config: Config = toml::from_str(&text).unwrap();
+        countersign_service::open_store(&config, &|name| self.lookup(name)).unwrap()
+    }
+
+    /// Everything acknowledged is there, no request was decided twice, the chain verifies.
+    async fn audit(&self, allowed: &[String]) {
+        let store = self.open();
+        for id in allowed {
+            assert!(store.receipt(&id.parse().unwrap()).await.unwrap().is_some(), "acknowledged receipt {id} is lost");
+        }
+        let size = store.health().size;
+        let leaves = store.leaves(0, usize::try_from(size).unwrap()).await.unwrap();
+        let mut actions: Vec<_> = leaves.iter().filter_map(|leaf| leaf.summary.action_id.as_deref()).collect();
+        let before = actions.len();
+        actions.sort_unstable();
+        actions.dedup();
+        assert_eq!(before, actions.len(), "a request was decided twice");
+        let lines = export::stream(store.clone(), Filter::default()).await.unwrap();
+        let bytes: Vec<bytes::Bytes> = lines.try_collect().await.unwrap();
+        let options = VerifyOptions { kept_checkpoints: &[], threads: 2, progress: &|_| {} };
+        let report = verify(bytes.concat().as_slice(), &self.trust, &options);
+        assert_eq!(Outcome::Verified, report.verdict, "{:?}", report.findings);
+        store.close().await.unwrap();
+    }
+}
+
+async fn wait_for(answers: &AtomicUsize, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while answers.load(Ordering::Relaxed) < count && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn kill_in_a_loop(rounds: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Arc::new(Site::set(dir.path(), &dir.path().join("data")));
+    let mut allowed = Vec::new();
+    for round in 0..rounds {
+        let Running { address, mut child, log } = site.serve();
+        let answers = Arc::new(AtomicUsize::new(0));
+        let workers: Vec<_> = (0..8)
+            .map(|worker| {
+                let (site, address, answers) = (site.clone(), address.clone(), answers.clone());
+                tokio::spawn(async move { site.call_until_gone(&address, round, worker, &answers).await })
+            })
+            .collect();
+        // A different moment each time, so that the kill meets a write, a sync, an answer.
+        wait_for(&answers, 20 + (round * 37) % 140).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for worker in workers {
+            allowed.extend(worker.await.unwrap());
+        }
+        log.join().unwrap();
+        site.audit(&allowed).await;
+    }
+    assert!(!allowed.is_empty());
+    println!("{rounds} kills, {} receipts acknowledged, none lost", allowed.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_under_load_it_has_every_receipt_that_was_acknowledged() {
+    kill_in_a_loop(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes"]
+async fn killed_under_load_200_times_it_has_every_receipt_that_was_acknowledged() {
+    kill_in_a_loop(200).await;
+}
+
+/// A mount that goes away with the test.
+struct Mount(PathBuf);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn mount_small(at: &Path, options: &str) -> Mount {
+    std::fs::create_dir_all(at).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
+    assert!(mounted.success(), "this test mounts a tmpfs, which takes root");
+    Mount(at.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "mounts a tmpfs, which takes root"]
+async fn on_a_full_disk_every_call_is_denied_in_time_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk");
+    let _mount = mount_small(&disk, "size=16m");
+    let site = Site::set(dir.path(), &disk.join("data"));
+    let Running { address, mut child, log } = site.serve();
+    let client = Egress::new([address.clone()]).unwrap();
+    let (mut allowed, mut denied) = (Vec::new(), 0);
+    let padding = "x".repeat(20_000);
+    for at in 0..5_000 {
+        let id = at.to_string();
+        let call = scene("generic", action(&id, "s", "read", json!({"note": padding})));
+        let started = Instant::now();
+        let answer = site.call(&client, &address, &call, &id).await.expect("an answer");
+        assert!(started.elapsed() < Duration::from_secs(5), "inside the vendor's window");
+        match answer["decision"].as_str() {
+            Some("ALLOW") => {
+                assert_eq!(0, denied, "once stopped, it stays stopped");
+                allowed.push(answer["receipt_id"].as_str().unwrap().to_owned());
+            }
+            _ => denied += 1,
+        }
+        if denied == 20 {
+            break;
+        }
+    }
+    assert_eq!(20, denied, "the disk never filled up");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let log = log.join().unwrap();
+    let why = log.lines().find(|line| line.contains("the store has stopped, every call is denied until a restart"));
+    println!("{} allowed, then denied; the log says: {}", allowed.len(), why.expect("one line that says why"));
+    let grown = Command::new("mount").args(["-o", "remount,size=256m"]).arg(&disk).status().unwrap();
+    assert!(grown.success());
+    site.audit(&allowed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "mounts a tmpfs, which takes root"]
+async fn on_a_read_only_disk_it_does_not_start_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk");
+    let _mount = mount_small(&disk, "size=1m,ro");
+    let site = Site::set(dir.path(), &disk.join("data"));
+    let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(["--config".as_ref(), site.config.as_os_str(), "serve".as_ref()])
+        .envs(site.keys.iter().map(|(key, value)| (key, value)))
+        .env("REHEARSAL_WEBHOOK", site.rehearsal.lookup("REHEARSAL_WEBHOOK").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(Some(3), output.status.code());
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(complaint.contains("store") && complaint.contains("Read-only"), "{complaint}");
+    println!("{complaint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_the_data_is_refused_at_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Arc::new(Site::set(dir.path(), &dir.path().join("data")));
+    let run = |round: usize| {
+        let site = site.clone();
+        async move {
+            let Running { address, mut child, log } = site.serve();
+            let (of, to) = (site.clone(), address.clone());
+            let answers = Arc::new(AtomicUsize::new(0));
+            let counted = answers.clone();
+            let calls = tokio::spawn(async move { of.call_until_gone(&to, round, 0, &counted).await });
+            wait_for(&answers, 20).await;
+            Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+            child.wait().unwrap();
+            calls.await.unwrap();
+            log.join().unwrap();
+        }
+    };
+    run(0).await;
+    let copy = dir.path().join("copy");
+    assert!(Command::new("cp").arg("-a").args([&site.data, &copy]).status().unwrap().success());
+    run(1).await;
+    std::fs::remove_dir_all(&site.data).unwrap();
+    std::fs::rename(&copy, &site.data).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(["--config".as_ref(), site.config.as_os_str(), "serve".as_ref()])
+        .envs(site.keys.iter().map(|(key, value)| (key, value)))
+        .env("REHEARSAL_WEBHOOK", site.rehearsal.lookup("REHEARSAL_WEBHOOK").unwrap())
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(Some(3), output.status.code(), "{complaint}");
+    assert!(complaint.contains("older copy"), "{complaint}");
+}
