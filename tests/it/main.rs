@@ -7,6 +7,8 @@
     reason = "`allow-*-in-tests` does not reach functions beside the tests"
 )]
 
+mod architecture;
+mod claude;
 mod connectors;
 mod crash;
 mod pipeline;
