@@ -46,7 +46,9 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn no_crate_knows_what_it_must_not() {
     for (name, known) in dependencies() {
-        let Some((_, may)) = MAY_KNOW.iter().find(|(of, _)| *of == name) else { panic!("`{name}` has no arrows yet") };
+        let Some((_, may)) = MAY_KNOW.iter().find(|(of, _)| *of == name) else {
+            panic!("`{name}` has no arrows yet")
+        };
         let ours: Vec<_> = known.iter().filter_map(|other| other.strip_prefix("countersign-")).collect();
         let wrong: Vec<_> = ours.iter().filter(|other| !may.contains(other)).collect();
         assert!(wrong.is_empty(), "`{name}` must not know {wrong:?}");
@@ -57,7 +59,8 @@ fn no_crate_knows_what_it_must_not() {
 fn what_one_crate_is_for_no_other_uses() {
     let all = dependencies();
     for (theirs, ours) in OWNED {
-        let users: Vec<_> = all.iter().filter(|(_, known)| known.contains(theirs)).map(|(name, _)| name.as_str()).collect();
+        let users: Vec<_> =
+            all.iter().filter(|(_, known)| known.contains(theirs)).map(|(name, _)| name.as_str()).collect();
         let wrong: Vec<_> = users.iter().filter(|user| !ours.contains(user)).collect();
         assert!(wrong.is_empty(), "{wrong:?} must not use `{theirs}`");
     }

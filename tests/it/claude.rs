@@ -70,7 +70,8 @@ impl Turn {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let executed = text.lines().find_map(|line| line.strip_prefix("TOOL_EXECUTED=")).map(str::to_owned);
         let log = std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default();
-        let executed = executed.unwrap_or_else(|| panic!("{text}{}{log}", String::from_utf8_lossy(&output.stderr)));
+        let executed =
+            executed.unwrap_or_else(|| panic!("{text}{}{log}", String::from_utf8_lossy(&output.stderr)));
         println!("TOOL_EXECUTED={executed}");
         executed.split(' ').next().unwrap().to_owned()
     }
@@ -93,7 +94,10 @@ impl Turn {
 }
 
 fn env(name: &str) -> String {
-    #[expect(clippy::disallowed_methods, reason = "an opt-in test is told by the environment where its harness is")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an opt-in test is told by the environment where its harness is"
+    )]
     let value = std::env::var(name);
     let value = value.unwrap_or_else(|_| panic!("{name} says where the harness is; see docs/TESTING.md"));
     assert!(Path::new(&value).is_dir(), "{name} is not a folder");
@@ -113,7 +117,10 @@ async fn claude_runs_an_allowed_tool_and_its_outcome_is_receipted_under_the_same
     assert_eq!(decision["predicate"]["receiptId"], outcome["predicate"]["parent"]);
     let call = &decision["predicate"]["action"]["callId"];
     assert_eq!(call, &outcome["predicate"]["outcome"]["callId"]);
-    println!("call {call} receipted: {} then {}", decision["predicate"]["receiptId"], outcome["predicate"]["receiptId"]);
+    println!(
+        "call {call} receipted: {} then {}",
+        decision["predicate"]["receiptId"], outcome["predicate"]["receiptId"]
+    );
 }
 
 #[tokio::test]
@@ -123,7 +130,10 @@ async fn claude_does_not_run_a_denied_tool() {
     let turn = Turn::with_policies(&format!("{BASE}{deny}"));
     assert_eq!("no", turn.take("", ""));
     let receipts = turn.receipts().await;
-    assert_eq!([Some(Verdict::Deny)], receipts.iter().map(|leaf| leaf.summary.verdict).collect::<Vec<_>>().as_slice());
+    assert_eq!(
+        [Some(Verdict::Deny)],
+        receipts.iter().map(|leaf| leaf.summary.verdict).collect::<Vec<_>>().as_slice()
+    );
 }
 
 #[tokio::test]

@@ -67,17 +67,27 @@ impl Site {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let log = std::thread::spawn(move || {
-            BufReader::new(stderr).lines().map_while(Result::ok).fold(String::new(), |log, line| log + &line + "\n")
+            BufReader::new(stderr)
+                .lines()
+                .map_while(Result::ok)
+                .fold(String::new(), |log, line| log + &line + "\n")
         });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let found = lines.find_map(|line| line.ok()?.split_once("http://").map(|(_, rest)| rest.trim_end().to_owned()));
+        let found = lines
+            .find_map(|line| line.ok()?.split_once("http://").map(|(_, rest)| rest.trim_end().to_owned()));
         let Some(address) = found else { panic!("it did not start: {}", log.join().unwrap()) };
         let address = address.split([' ', '/', ',']).next().unwrap().to_owned();
         Running { address, child, log }
     }
 
     /// Calls until the program is gone; returns the receipt ids of what was answered ALLOW.
-    async fn call_until_gone(&self, address: &str, round: usize, worker: usize, answers: &AtomicUsize) -> Vec<String> {
+    async fn call_until_gone(
+        &self,
+        address: &str,
+        round: usize,
+        worker: usize,
+        answers: &AtomicUsize,
+    ) -> Vec<String> {
         let client = Egress::new([address.to_owned()]).unwrap();
         let mut allowed = Vec::new();
         for at in 0.. {
@@ -86,7 +96,9 @@ impl Site {
             let answer = self.call(&client, address, &scene, &id).await;
             answers.fetch_add(1, Ordering::Relaxed);
             match answer {
-                Some(answer) if answer["decision"] == "ALLOW" => allowed.push(answer["receipt_id"].as_str().unwrap().to_owned()),
+                Some(answer) if answer["decision"] == "ALLOW" => {
+                    allowed.push(answer["receipt_id"].as_str().unwrap().to_owned())
+                }
                 Some(_) => {}
                 None => break,
             }
@@ -113,11 +125,15 @@ impl Site {
     async fn audit(&self, allowed: &[String]) {
         let store = self.open();
         for id in allowed {
-            assert!(store.receipt(&id.parse().unwrap()).await.unwrap().is_some(), "acknowledged receipt {id} is lost");
+            assert!(
+                store.receipt(&id.parse().unwrap()).await.unwrap().is_some(),
+                "acknowledged receipt {id} is lost"
+            );
         }
         let size = store.health().size;
         let leaves = store.leaves(0, usize::try_from(size).unwrap()).await.unwrap();
-        let mut actions: Vec<_> = leaves.iter().filter_map(|leaf| leaf.summary.action_id.as_deref()).collect();
+        let mut actions: Vec<_> =
+            leaves.iter().filter_map(|leaf| leaf.summary.action_id.as_deref()).collect();
         let before = actions.len();
         actions.sort_unstable();
         actions.dedup();
@@ -187,7 +203,8 @@ impl Drop for Mount {
 
 fn mount_small(at: &Path, options: &str) -> Mount {
     std::fs::create_dir_all(at).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
     assert!(mounted.success(), "this test mounts a tmpfs, which takes root");
     Mount(at.to_owned())
 }
@@ -224,8 +241,13 @@ async fn on_a_full_disk_every_call_is_denied_in_time_and_nothing_is_lost() {
     child.kill().unwrap();
     child.wait().unwrap();
     let log = log.join().unwrap();
-    let why = log.lines().find(|line| line.contains("the store has stopped, every call is denied until a restart"));
-    println!("{} allowed, then denied; the log says: {}", allowed.len(), why.expect("one line that says why"));
+    let why =
+        log.lines().find(|line| line.contains("the store has stopped, every call is denied until a restart"));
+    println!(
+        "{} allowed, then denied; the log says: {}",
+        allowed.len(),
+        why.expect("one line that says why")
+    );
     let grown = Command::new("mount").args(["-o", "remount,size=256m"]).arg(&disk).status().unwrap();
     assert!(grown.success());
     site.audit(&allowed).await;

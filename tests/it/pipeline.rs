@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use countersign_receipt::{Checkpoint, leaf_hash, verify_inclusion};
 use countersign_schemas::{ApprovalId, Halt, HaltScope, ReceiptKind, Timestamp, Verdict};
 use countersign_sdk::{
-    Caller, ConnectError, Connector, ConnectorSpec, Env, Frame, Gate, Inbound, Manifest, NormalizeError, Normalized, Parts,
-    Reply, Said, Unverified, Verified, VerifyError,
+    Caller, ConnectError, Connector, ConnectorSpec, Env, Frame, Gate, Inbound, Manifest, NormalizeError,
+    Normalized, Parts, Reply, Said, Unverified, Verified, VerifyError,
 };
 use countersign_service::approval::{AnswerError, Resolved};
 use countersign_service::export::statement_of;
@@ -24,8 +24,13 @@ async fn calls_of_one_session_at_once_all_get_their_place_in_its_chain() {
     for answer in join_all(calls).await {
         assert_eq!("ALLOW", answer["decision"]);
     }
-    let mut seqs: Vec<_> =
-        site.receipts().await.iter().filter(|leaf| leaf.summary.connector == "generic").map(|leaf| leaf.summary.session_seq).collect();
+    let mut seqs: Vec<_> = site
+        .receipts()
+        .await
+        .iter()
+        .filter(|leaf| leaf.summary.connector == "generic")
+        .map(|leaf| leaf.summary.session_seq)
+        .collect();
     seqs.sort_unstable();
     assert_eq!((0..20).collect::<Vec<_>>(), seqs);
 }
@@ -45,7 +50,8 @@ async fn every_answer_has_its_inclusion_proof_already() {
     let site = Site::ordinary().await;
     let answer = site.ask("e", action("e", "s", "read", json!({}))).await;
     let store = &site.service.pipeline().store;
-    let leaf = store.receipt(&answer["receipt_id"].as_str().unwrap().parse().unwrap()).await.unwrap().unwrap();
+    let leaf =
+        store.receipt(&answer["receipt_id"].as_str().unwrap().parse().unwrap()).await.unwrap().unwrap();
     let head = store.checkpoint().await.unwrap().unwrap();
     let checkpoint = Checkpoint::parse_unverified(&head.note).unwrap();
     let path = store.inclusion(leaf.index, checkpoint.size).await.unwrap();
@@ -72,7 +78,10 @@ async fn a_call_whose_time_is_up_is_denied_and_receipted_in_bulk() {
     assert!(site.receipts().await.iter().all(|leaf| leaf.summary.verdict != Some(Verdict::Allow)));
     site.service.pipeline().receipt_gaps().await;
     let gap = statement_of(&site.receipts().await.pop().unwrap().bytes);
-    assert_eq!((json!("gap"), json!(1)), (gap["predicate"]["kind"].clone(), gap["predicate"]["gap"]["count"].clone()));
+    assert_eq!(
+        (json!("gap"), json!(1)),
+        (gap["predicate"]["kind"].clone(), gap["predicate"]["gap"]["count"].clone())
+    );
 }
 
 #[tokio::test]
@@ -119,7 +128,10 @@ async fn a_halt_denies_at_once_and_lifting_it_allows_again() {
     assert_eq!("ALLOW", site.ask("1", action("1", "s", "read", json!({}))).await["decision"]);
     pipeline.halt(halt).await.unwrap();
     let halted = site.ask("2", action("2", "s", "read", json!({}))).await;
-    assert_eq!(("DENY", "halted: odd behaviour"), (halted["decision"].as_str().unwrap(), halted["reason"].as_str().unwrap()));
+    assert_eq!(
+        ("DENY", "halted: odd behaviour"),
+        (halted["decision"].as_str().unwrap(), halted["reason"].as_str().unwrap())
+    );
     pipeline.lift(what, "ann".into(), "looked at".into()).await.unwrap();
     assert_eq!("ALLOW", site.ask("3", action("3", "s", "read", json!({}))).await["decision"]);
     let halts = site.receipts().await.iter().filter(|leaf| leaf.summary.kind == ReceiptKind::Halt).count();
@@ -142,7 +154,11 @@ async fn an_approved_action_runs_once_and_is_asked_about_again_after_that() {
     let (pipeline, routes) = (site.service.pipeline(), site.service.routes());
     let first = site.ask("1", payment("1")).await;
     assert_eq!("STEP_UP", first["decision"]);
-    assert_eq!(first["ticket"], site.ask("2", payment("2")).await["ticket"], "an open question is not asked twice");
+    assert_eq!(
+        first["ticket"],
+        site.ask("2", payment("2")).await["ticket"],
+        "an open question is not asked twice"
+    );
     let resolved = pipeline.resolve(routes, &ticket(&first), &approver("fay"), true, None).await.unwrap();
     assert!(matches!(resolved, Resolved::Settled(_)));
     assert_eq!("ALLOW", site.ask("3", payment("3")).await["decision"]);
@@ -156,7 +172,11 @@ async fn an_approved_action_runs_once_and_is_asked_about_again_after_that() {
 async fn racing_retries_use_a_grant_once() {
     let site = Site::ordinary().await;
     let first = site.ask("0", payment("0")).await;
-    site.service.pipeline().resolve(site.service.routes(), &ticket(&first), &approver("fay"), true, None).await.unwrap();
+    site.service
+        .pipeline()
+        .resolve(site.service.routes(), &ticket(&first), &approver("fay"), true, None)
+        .await
+        .unwrap();
     let ids: Vec<_> = (1..=10).map(|at| at.to_string()).collect();
     let answers = join_all(ids.iter().map(|id| site.ask(id, payment(id)))).await;
     assert_eq!(1, answers.iter().filter(|answer| answer["decision"] == "ALLOW").count());
@@ -167,7 +187,11 @@ async fn the_same_delivery_is_decided_anew_once_its_ticket_is_answered() {
     let site = Site::ordinary().await;
     let first = site.ask("1", payment("1")).await;
     assert_eq!(first, site.ask("1", payment("1")).await);
-    site.service.pipeline().resolve(site.service.routes(), &ticket(&first), &approver("fay"), true, None).await.unwrap();
+    site.service
+        .pipeline()
+        .resolve(site.service.routes(), &ticket(&first), &approver("fay"), true, None)
+        .await
+        .unwrap();
     assert_eq!("ALLOW", site.ask("1", payment("1")).await["decision"]);
     assert_eq!("ALLOW", site.ask("1", payment("1")).await["decision"], "and that answer is repeated");
     assert_eq!(3, site.verdicts().await.len(), "the question, its resolution, the retry");
@@ -184,8 +208,32 @@ async fn nobody_answers_is_a_denial_with_both_receipts() {
     assert_eq!(json!("resolution"), resolution["predicate"]["kind"]);
     assert_eq!(first["receipt_id"], resolution["predicate"]["parent"]);
     assert_eq!(json!("DENY"), resolution["predicate"]["decision"]["verdict"]);
-    let late = site.service.pipeline().resolve(site.service.routes(), &ticket(&first), &approver("fay"), true, None).await;
+    let late = site
+        .service
+        .pipeline()
+        .resolve(site.service.routes(), &ticket(&first), &approver("fay"), true, None)
+        .await;
     assert!(matches!(late, Err(AnswerError::NotOpen(_))));
+}
+
+#[tokio::test]
+async fn a_deferral_that_nobody_resolves_becomes_a_question_when_its_policy_says_so() {
+    let policies = r#"@id("all") @reason("fine") permit (principal, action, resource);
+        @id("wait") @decision("defer") @defer_needs("ticket_state") @timeout("PT1M") @on_timeout("step_up")
+        @approvers("group:oncall") @reason("look it up") forbid (principal, action == Action::"delete", resource);"#;
+    let site = Site::with(Plan { policies: Some(policies), ..Plan::default() }).await;
+    let (pipeline, routes) = (site.service.pipeline(), site.service.routes());
+    let deferred = site.ask("1", action("1", "s", "delete", json!({}))).await;
+    assert_eq!("DEFER", deferred["decision"]);
+    site.clock.set(Timestamp(NOON.0 + 61_000));
+    pipeline.expire_approvals(routes).await;
+    let resolved = pipeline.resolve(routes, &ticket(&deferred), &approver("dan"), true, None).await.unwrap();
+    assert!(matches!(resolved, Resolved::Settled(_)));
+    assert_eq!("ALLOW", site.ask("2", action("2", "s", "delete", json!({}))).await["decision"]);
+    let verdicts = [Verdict::Defer, Verdict::StepUp, Verdict::Allow, Verdict::Allow];
+    assert_eq!(verdicts, site.verdicts().await.as_slice());
+    let report = site.audit().await;
+    assert!(report.findings.is_empty() && report.still_open.is_empty(), "{report:?}");
 }
 
 #[tokio::test]
@@ -203,7 +251,10 @@ async fn only_the_named_approve_never_their_own_agent_and_a_quorum_takes_two() {
     assert!(matches!(pipeline.resolve(routes, &id, &bob, true, None).await, Err(AnswerError::OwnAgent(_))));
     let first = pipeline.resolve(routes, &id, &approver("sam"), true, None).await.unwrap();
     assert_eq!(Resolved::Counted { approved: 1, quorum: 2 }, first);
-    assert!(matches!(pipeline.resolve(routes, &id, &approver("sam"), true, None).await, Err(AnswerError::Twice(_))));
+    assert!(matches!(
+        pipeline.resolve(routes, &id, &approver("sam"), true, None).await,
+        Err(AnswerError::Twice(_))
+    ));
     let second = pipeline.resolve(routes, &id, &approver("sue"), true, None).await.unwrap();
     assert!(matches!(second, Resolved::Settled(_)));
 }
@@ -211,9 +262,7 @@ async fn only_the_named_approve_never_their_own_agent_and_a_quorum_takes_two() {
 #[tokio::test]
 async fn one_denied_call_denies_its_frame_and_each_has_a_receipt() {
     let site = Site::ordinary().await;
-    let call = |id: &str, name: &str, input: Value| {
-        json!({"type": "tool_use", "id": id, "tool_name": name, "input": input, "tool_info": {"type": "client", "tool_type": "bash_20250124"}})
-    };
+    let call = |id: &str, name: &str, input: Value| json!({"type": "tool_use", "id": id, "tool_name": name, "input": input, "tool_info": {"type": "client", "tool_type": "bash_20250124"}});
     let body = json!({
         "type": "tool_call", "request_id": "r", "tenant_id": "t", "actor": {"type": "user", "id": "user_1"},
         "source": {"application": "claude-ai"}, "session_id": "s", "model": null, "metadata": {},
@@ -241,16 +290,20 @@ async fn a_bad_policy_set_never_replaces_a_good_one() {
     std::fs::write(&file, stop).unwrap();
     assert!(site.service.pipeline().reload(&settings).await.unwrap().applied);
     assert_eq!("DENY", site.ask("2", action("2", "s", "read", json!({}))).await["decision"]);
-    let changes = site.receipts().await.iter().filter(|leaf| leaf.summary.kind == ReceiptKind::PolicyChange).count();
+    let changes =
+        site.receipts().await.iter().filter(|leaf| leaf.summary.kind == ReceiptKind::PolicyChange).count();
     assert_eq!(3, changes, "the start, the refusal, the change");
 }
 
 #[tokio::test]
 async fn a_connector_that_panics_denies() {
     let site = Site::with(Plan { extra: Some(ConnectorSpec::of::<Brittle>()), ..Plan::default() }).await;
-    for (body, told) in [(json!("normalize"), "no"), (json!("answer"), "no"), (json!("fine"), "no"), (json!("verify"), "")] {
+    for (body, told) in
+        [(json!("normalize"), "no"), (json!("answer"), "no"), (json!("fine"), "no"), (json!("verify"), "")]
+    {
         let answered = site.send(&scene("brittle", body.clone()), "b").await;
-        let text = answered.map(|reply| String::from_utf8_lossy(&reply.body).into_owned()).unwrap_or_default();
+        let text =
+            answered.map(|reply| String::from_utf8_lossy(&reply.body).into_owned()).unwrap_or_default();
         assert_eq!(told, text, "{body}");
     }
 }
@@ -266,7 +319,8 @@ impl Connector for Brittle {
     type Settings = Nothing;
 
     fn manifest() -> Manifest {
-        let generic = countersign_connectors::registry().get("generic").map(|spec| (spec.manifest)()).unwrap();
+        let generic =
+            countersign_connectors::registry().get("generic").map(|spec| (spec.manifest)()).unwrap();
         Manifest { name: Self::NAME, frames: Vec::new(), ..generic }
     }
 
@@ -289,13 +343,22 @@ impl Gate for Brittle {
         assert_ne!(b"\"normalize\"", request.body.as_ref());
         let state = serde_json::from_slice(&request.body).unwrap();
         let frame = Frame { name: "brittle".into(), state };
-        Ok(Normalized { events: Vec::new(), frame, idempotency: String::from_utf8_lossy(&request.body).into() })
+        Ok(Normalized {
+            events: Vec::new(),
+            frame,
+            idempotency: String::from_utf8_lossy(&request.body).into(),
+        })
     }
 
     fn answer(&self, frame: &Frame, said: &[Said]) -> Reply {
         assert_ne!(frame.state, json!("answer"));
-        let denied = said.iter().all(|said| said.expression.expressed == countersign_schemas::Expressed::Deny);
-        Reply { body: if denied { b"no".to_vec() } else { b"yes".to_vec() }, content_type: "text/plain", status: 200 }
+        let denied =
+            said.iter().all(|said| said.expression.expressed == countersign_schemas::Expressed::Deny);
+        Reply {
+            body: if denied { b"no".to_vec() } else { b"yes".to_vec() },
+            content_type: "text/plain",
+            status: 200,
+        }
     }
 }
 
@@ -306,7 +369,6 @@ fn bash(command: &str) -> Value {
         "tool_use_id": format!("toolu_{command}"),
     })
 }
-
 
 #[tokio::test]
 async fn a_clock_that_jumps_makes_signatures_stale_and_breaks_no_chain() {
@@ -329,7 +391,13 @@ async fn a_clock_that_jumps_makes_signatures_stale_and_breaks_no_chain() {
 #[tokio::test]
 async fn without_the_issuers_keys_a_token_is_refused_at_once() {
     let site = Site::ordinary().await;
-    let call = site.rehearsal.scenes().unwrap().into_iter().find(|scene| scene.path == "analyze-tool-execution").unwrap();
+    let call = site
+        .rehearsal
+        .scenes()
+        .unwrap()
+        .into_iter()
+        .find(|scene| scene.path == "analyze-tool-execution")
+        .unwrap();
     let started = Instant::now();
     assert!(matches!(site.send(&call, "1").await, Err(VerifyError::NoKey(_))));
     assert!(started.elapsed() < Duration::from_millis(500), "verification never waits for a fetch");
@@ -341,7 +409,13 @@ async fn a_callback_is_made_again_until_the_vendor_is_back() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let site = Site::with(Plan { far_side: Some(address), ..Plan::default() }).await;
     let (pipeline, routes) = (site.service.pipeline(), site.service.routes());
-    let deploy = site.rehearsal.scenes().unwrap().into_iter().find(|scene| scene.title == "deploy to staging").unwrap();
+    let deploy = site
+        .rehearsal
+        .scenes()
+        .unwrap()
+        .into_iter()
+        .find(|scene| scene.title == "deploy to staging")
+        .unwrap();
     assert_eq!(202, site.send(&deploy, "1").await.unwrap().status);
     pipeline.call_back(routes).await;
     let owed = pipeline.store.outbox().await.unwrap();

@@ -148,6 +148,10 @@ impl Pipeline {
         let session_id = &approval.action.session.id;
         for _ in 0..ATTEMPTS_MAX {
             let state = self.store.session(session_id).await?;
+            // Read after the session's state: whoever settled it meanwhile has also moved the session on.
+            if self.store.approval(&approval.approval_id).await?.is_none() {
+                return Err(AnswerError::NotOpen(approval.approval_id.clone()));
+            }
             let escalated = escalation(approval, answer);
             let draft = self.resolution(approval, answer, escalated.as_ref());
             let receipt_id = draft.predicate.receipt_id.clone();
@@ -155,7 +159,6 @@ impl Pipeline {
             let raw = sha256_hex(b"");
             let mut commit = Commit {
                 leaves: vec![self.notary.seal(&mut chain, draft, &raw)?],
-                approvals: vec![ApprovalWrite::Close(approval.approval_id.clone())],
                 session: Some(SessionWrite {
                     context: state.context.clone(),
                     expected_version: state.version,
@@ -165,7 +168,10 @@ impl Pipeline {
             };
             match escalated {
                 Some(next) => commit.approvals.push(ApprovalWrite::Open(Box::new(next))),
-                None => self.consequence(routes, approval, answer, &receipt_id, &mut commit),
+                None => {
+                    commit.approvals.push(ApprovalWrite::Close(approval.approval_id.clone()));
+                    self.consequence(routes, approval, answer, &receipt_id, &mut commit);
+                }
             }
             match self.store.commit(commit).await {
                 Ok(_) => return Ok(receipt_id),
@@ -280,6 +286,16 @@ impl Pipeline {
                     policies: deferral.policies.clone(),
                     resolved_at: Some(answer.at),
                 });
+                predicate.approval = escalated.map(|next| ApprovalView {
+                    approval_id: next.approval_id.clone(),
+                    approved: None,
+                    approver: None,
+                    approvers: next.rule.as_ref().map(|rule| rule.approvers.clone()).unwrap_or_default(),
+                    at: None,
+                    channel: None,
+                    expires_at: Some(next.expires_at),
+                    grant: None,
+                });
             }
         }
         let mut disclosed = evidence::disclosed_action(action, None);
@@ -297,7 +313,7 @@ fn reason(approval: &Approval, answer: &ApprovalAnswer) -> String {
     }
 }
 
-/// A deferral whose policy says so becomes a question to people when its time is up.
+/// A deferral whose policy says so becomes a question to people when its time is up. It keeps its ticket.
 fn escalation(approval: &Approval, answer: &ApprovalAnswer) -> Option<Approval> {
     let rule = approval.rule.as_ref().filter(|rule| rule.on_timeout == Verdict::StepUp)?;
     if approval.kind != PendingKind::Deferral || answer.channel != TIMEOUT {
@@ -305,7 +321,6 @@ fn escalation(approval: &Approval, answer: &ApprovalAnswer) -> Option<Approval> 
     }
     let rule = countersign_schemas::ApprovalRule { on_timeout: Verdict::Deny, ..rule.clone() };
     Some(Approval {
-        approval_id: ApprovalId::at(answer.at),
         expires_at: answer.at.after(rule.timeout()),
         kind: PendingKind::Approval,
         opened_at: answer.at,

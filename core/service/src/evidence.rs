@@ -13,6 +13,9 @@ use countersign_sdk::parse::{canonical, sha256_hex};
 use countersign_store::{NewLeaf, SessionState, Summary};
 use serde_json::Value;
 
+/// The largest integer that every JSON reader keeps (RFC 8785 section 3.2.2.3); a vendor may send a larger one.
+const INTEGER_MAX: u64 = (1 << 53) - 1;
+
 /// Signs receipts.
 #[derive(Clone)]
 pub struct Notary {
@@ -282,8 +285,8 @@ pub fn outcome_view(outcome: &Outcome) -> OutcomeView {
     OutcomeView {
         action_id: outcome.action_id.clone(),
         call_id: outcome.call_id.clone(),
-        duration_ms: outcome.duration_ms,
-        output_bytes: outcome.output_bytes,
+        duration_ms: outcome.duration_ms.map(|ms| ms.min(INTEGER_MAX)),
+        output_bytes: outcome.output_bytes.min(INTEGER_MAX),
         output_sha256: outcome.output_sha256.clone(),
         status: outcome.status,
     }

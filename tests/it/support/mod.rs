@@ -9,7 +9,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use countersign_connectors::rehearsal::{Rehearsal, Scene, Signed};
 use countersign_receipt::{
-    LogKey, ReceiptKey, Report, Trust, TrustFile, TrustedLog, TrustedReceiptKey, VerifyOptions, generate_key_pem, verify,
+    LogKey, ReceiptKey, Report, Trust, TrustFile, TrustedLog, TrustedReceiptKey, VerifyOptions,
+    generate_key_pem, verify,
 };
 use countersign_schemas::{Timestamp, Verdict};
 use countersign_sdk::{ConnectorSpec, Inbound, Registry, Reply, VerifyError};
@@ -109,7 +110,12 @@ impl Site {
     }
 
     /// The same, as if its first byte had come at `received`.
-    pub(crate) async fn send_at(&self, scene: &Scene, id: &str, received: Instant) -> Result<Reply, VerifyError> {
+    pub(crate) async fn send_at(
+        &self,
+        scene: &Scene,
+        id: &str,
+        received: Instant,
+    ) -> Result<Reply, VerifyError> {
         self.deliver(&scene.connector, self.signed(scene, id), received).await
     }
 
@@ -119,7 +125,12 @@ impl Site {
     }
 
     /// Hands a signed request to the pipeline.
-    pub(crate) async fn deliver(&self, connector: &str, signed: Signed, received: Instant) -> Result<Reply, VerifyError> {
+    pub(crate) async fn deliver(
+        &self,
+        connector: &str,
+        signed: Signed,
+        received: Instant,
+    ) -> Result<Reply, VerifyError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &signed.headers {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
@@ -161,7 +172,12 @@ impl Site {
 
     /// Decisions about actions so far, oldest first.
     pub(crate) async fn verdicts(&self) -> Vec<Verdict> {
-        self.receipts().await.iter().filter(|leaf| leaf.summary.tool.is_some()).filter_map(|leaf| leaf.summary.verdict).collect()
+        self.receipts()
+            .await
+            .iter()
+            .filter(|leaf| leaf.summary.tool.is_some())
+            .filter_map(|leaf| leaf.summary.verdict)
+            .collect()
     }
 }
 
