@@ -9,7 +9,9 @@
 
 mod architecture;
 mod claude;
+mod cli;
 mod connectors;
 mod crash;
 mod pipeline;
+mod schemas;
 mod support;

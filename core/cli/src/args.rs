@@ -43,7 +43,8 @@ pub(crate) struct Globals {
         global = true,
         value_name = "PATH",
         default_value = "countersign.toml",
-        env = "COUNTERSIGN_CONFIG"
+        env = "COUNTERSIGN_CONFIG",
+        hide_env_values = true
     )]
     pub(crate) config: PathBuf,
     /// Print JSON instead of text.
@@ -55,12 +56,13 @@ pub(crate) struct Globals {
         global = true,
         value_name = "FORMAT",
         default_value = "human",
-        env = "COUNTERSIGN_LOG_FORMAT"
+        env = "COUNTERSIGN_LOG_FORMAT",
+        hide_env_values = true
     )]
     pub(crate) log_format: LogFormatName,
     /// What is logged, for example `info` or `countersign_service=debug`. Default: `info` for serve, else `warn`.
-    #[arg(long, global = true, value_name = "FILTER", env = "COUNTERSIGN_LOG")]
-    pub(crate) log: Option<String>,
+    #[arg(long = "log", global = true, value_name = "FILTER", env = "COUNTERSIGN_LOG", hide_env_values = true)]
+    pub(crate) log_filter: Option<String>,
 }
 
 /// How log lines look.
@@ -123,7 +125,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Remote {
     /// The running server. Default: `http://` and `server.listen` of the configuration.
-    #[arg(long, value_name = "URL", env = "COUNTERSIGN_SERVER")]
+    #[arg(long, value_name = "URL", env = "COUNTERSIGN_SERVER", hide_env_values = true)]
     pub(crate) server: Option<String>,
     /// File with the API token. Default: the variable COUNTERSIGN_TOKEN, then `keys/operator.token` beside the
     /// configuration.

@@ -51,7 +51,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         anyhow::bail!("the TLS provider is installed twice");
     }
     let default = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
-    let filter = cli.globals.log.as_deref().unwrap_or(default);
+    let filter = cli.globals.log_filter.as_deref().unwrap_or(default);
     telemetry::start(cli.globals.log_format.into(), filter).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(commands::run(cli.command, &cli.globals))

@@ -23,6 +23,11 @@ use crate::rule::{PolicyInfo, Rule};
 const SOURCE_BYTES_MAX: usize = 8 << 20;
 /// Loading takes about 0.3 ms a policy.
 const POLICIES_MAX: usize = 50_000;
+/// Cedar's parser and validator recurse: a bracket costs up to 50 KiB of stack, a link of a chain up to 20 KiB.
+const DEPTH_MAX: usize = 64;
+const LINKS_MAX: usize = 2_000;
+/// Enough for both limits at once. Only what is used of it is ever backed by memory.
+const LOAD_STACK_BYTES: usize = 128 << 20;
 /// Every request looks at policies that name no effect, resource or principal.
 const OPEN_POLICIES_WORTH_A_WARNING: usize = 200;
 const SLICE_WORTH_A_WARNING: usize = 500;
@@ -100,12 +105,24 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// Loads a policy set: parses, validates strictly against [`crate::SCHEMA`], reads the annotations.
+    /// Loads a policy set: parses, validates strictly against [`crate::SCHEMA`], reads the annotations. Works on a
+    /// thread of its own, whose stack is deep enough for whatever the limits on nesting let pass.
     ///
     /// # Errors
     ///
     /// [`PolicyErrors`] with everything that is wrong, when anything is.
     pub fn load(sources: &[PolicySource], options: Options) -> Result<Self, PolicyErrors> {
+        std::thread::scope(|scope| {
+            let loading = std::thread::Builder::new()
+                .name("policies".to_owned())
+                .stack_size(LOAD_STACK_BYTES)
+                .spawn_scoped(scope, || Self::load_here(sources, options))
+                .map_err(|error| PolicyProblem::new("", format!("no thread to load on: {error}")))?;
+            loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn load_here(sources: &[PolicySource], options: Options) -> Result<Self, PolicyErrors> {
         let vocabulary = VOCABULARY.as_ref().map_err(PolicyErrors::clone)?;
         let mut loader = Loader { vocabulary, options, problems: Vec::new(), warnings: Vec::new() };
         let mut parsed: Vec<Parsed<'_>> = sources.iter().flat_map(|source| loader.parse(source)).collect();
@@ -246,6 +263,14 @@ impl Loader<'_> {
             self.problems.push(PolicyProblem::new(&source.name, message));
             return Vec::new();
         }
+        let statements = statements(&source.text);
+        if let Some(nested) = statements.iter().find(|statement| statement.is_too_nested()) {
+            let advice = format!("at most {DEPTH_MAX} open brackets and {LINKS_MAX} operators; split it");
+            let message = "the policy is nested too deeply";
+            let problem = PolicyProblem { advice: Some(advice), ..PolicyProblem::new(&source.name, message) };
+            self.problems.push(problem.at(&source.text, nested.start));
+            return Vec::new();
+        }
         let set = match source.text.parse::<PolicySet>() {
             Ok(set) => set,
             Err(errors) => {
@@ -256,12 +281,11 @@ impl Loader<'_> {
                 return Vec::new();
             }
         };
-        let starts = statement_starts(&source.text);
         // Cedar numbers the statements of a text: `policy0`, `policy1`, …
         let offset = |id: &PolicyId| {
             let id: &str = id.as_ref();
             let number = id.strip_prefix("policy").and_then(|number| number.parse::<usize>().ok());
-            number.and_then(|number| starts.get(number)).copied().unwrap_or(0)
+            number.and_then(|number| statements.get(number)).map_or(0, |statement| statement.start)
         };
         for template in set.templates() {
             let advice = "write the policy once for each principal or resource, or name a group".to_owned();
@@ -424,11 +448,27 @@ fn canonical(policy: &Policy) -> Result<(Value, String), String> {
     Ok((json, hex::encode(Sha256::digest(text))))
 }
 
-/// Byte offset of each statement of a Cedar text. Statements end with `;`; strings and comments may contain any
-/// character.
-fn statement_starts(text: &str) -> Vec<usize> {
-    let mut starts = Vec::new();
-    let mut inside = false;
+/// A statement of a Cedar text, seen from far off.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Statement {
+    /// How many brackets are open at most.
+    depth: usize,
+    /// Operators and `else`s: the longest chain it can hold.
+    links: usize,
+    /// Byte offset.
+    start: usize,
+}
+
+impl Statement {
+    fn is_too_nested(&self) -> bool {
+        self.depth > DEPTH_MAX || self.links > LINKS_MAX
+    }
+}
+
+/// Statements end with `;`; strings and comments may contain any character.
+fn statements(text: &str) -> Vec<Statement> {
+    let mut statements: Vec<Statement> = Vec::new();
+    let (mut inside, mut open) = (false, 0_usize);
     let mut bytes = text.bytes().enumerate().peekable();
     while let Some((offset, byte)) = bytes.next() {
         if byte.is_ascii_whitespace() {
@@ -439,17 +479,27 @@ fn statement_starts(text: &str) -> Vec<usize> {
             continue;
         }
         if !inside {
-            starts.push(offset);
+            statements.push(Statement { start: offset, ..Statement::default() });
+            open = 0;
         }
         inside = byte != b';';
-        if byte == b'"' {
-            while let Some((_, byte)) = bytes.next_if(|(_, byte)| *byte != b'"') {
-                if byte == b'\\' {
-                    let _escaped = bytes.next();
+        let Some(statement) = statements.last_mut() else { continue };
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            b'&' | b'|' | b'+' | b'-' | b'*' | b'.' | b'<' | b'>' | b'=' | b'!' => statement.links += 1,
+            b'e' if text.as_bytes()[offset..].starts_with(b"else") => statement.links += 1,
+            b'"' => {
+                while let Some((_, byte)) = bytes.next_if(|(_, byte)| *byte != b'"') {
+                    if byte == b'\\' {
+                        let _escaped = bytes.next();
+                    }
                 }
+                let _closing = bytes.next();
             }
-            let _closing = bytes.next();
+            _ => {}
         }
+        statement.depth = statement.depth.max(open);
     }
-    starts
+    statements
 }

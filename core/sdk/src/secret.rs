@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 /// A secret value. `Debug` is blind and there is no `Serialize`; grep for [`Secret::expose`] to find every use.
@@ -32,13 +33,32 @@ impl fmt::Debug for Secret {
 }
 
 /// Where a secret is to be found: `{ env = "NAME" }` or `{ file = "/run/secrets/name" }`. Never the text itself.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum SecretRef {
     /// An environment variable.
     Env(String),
     /// A file; one trailing newline is ignored.
     File(PathBuf),
+}
+
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Written {
+            env: Option<String>,
+            file: Option<PathBuf>,
+        }
+        match Written::deserialize(deserializer) {
+            Ok(Written { env: Some(name), file: None }) => Ok(Self::Env(name)),
+            Ok(Written { env: None, file: Some(path) }) => Ok(Self::File(path)),
+            // Serde's own message repeats what stands there, and that may be the secret.
+            _ => Err(D::Error::custom(
+                "a secret is given by reference, `{ env = \"NAME\" }` or `{ file = \"path\" }`, never as text",
+            )),
+        }
+    }
 }
 
 /// A secret cannot be read. Never holds the secret.

@@ -74,11 +74,12 @@ impl LeafRecord<'_> {
 }
 
 /// The part of a commit that does not depend on what was committed before it, so that it can be encoded by the
-/// caller, side by side with others.
+/// caller, side by side with others. It is known to read back: a record that does not would keep the store from ever
+/// opening again.
 ///
 /// # Errors
 ///
-/// [`Malformed`] when a part has no encoded form or is longer than 4 GiB.
+/// [`Malformed`] when a part has no encoded form, does not read back, or is longer than 4 GiB.
 pub(crate) fn encode_body(commit: &Commit, changes: &Changes) -> Result<Vec<u8>, Malformed> {
     let leaves: usize = commit.leaves.iter().map(|leaf| leaf.bytes.len() + 1024).sum();
     let mut out = Encoder(Vec::with_capacity(leaves + 1024));
@@ -98,6 +99,7 @@ pub(crate) fn encode_body(commit: &Commit, changes: &Changes) -> Result<Vec<u8>,
     } else {
         out.json(changes)?
     }
+    decode_body(&mut Decoder { bytes: &out.0, at: 0, position: 0 })?;
     Ok(out.0)
 }
 
@@ -175,6 +177,16 @@ pub(crate) fn decode_batch(bytes: &[u8], position: u64) -> Result<Batch<'_>, Mal
 }
 
 fn decode_commit<'a>(input: &mut Decoder<'a>) -> Result<CommitRecord<'a>, Malformed> {
+    let mut commit = decode_body(input)?;
+    for _ in 0..input.u32()? {
+        let (place, bytes) = input.record()?;
+        let (id, state) = decode_session(bytes)?;
+        commit.sessions.push((place, id, state));
+    }
+    Ok(commit)
+}
+
+fn decode_body<'a>(input: &mut Decoder<'a>) -> Result<CommitRecord<'a>, Malformed> {
     let mut leaves = Vec::new();
     for _ in 0..input.u32()? {
         let (place, bytes) = input.record()?;
@@ -188,13 +200,7 @@ fn decode_commit<'a>(input: &mut Decoder<'a>) -> Result<CommitRecord<'a>, Malfor
     }
     let changes = input.bytes()?;
     let changes = if changes.is_empty() { Changes::default() } else { from_json(changes)? };
-    let mut sessions = Vec::new();
-    for _ in 0..input.u32()? {
-        let (place, bytes) = input.record()?;
-        let (id, state) = decode_session(bytes)?;
-        sessions.push((place, id, state));
-    }
-    Ok(CommitRecord { leaves, recorded, sessions, changes })
+    Ok(CommitRecord { leaves, recorded, sessions: Vec::new(), changes })
 }
 
 /// Reads a leaf record.
@@ -358,5 +364,75 @@ impl<'a> Decoder<'a> {
 
     fn end(&self) -> Result<(), Malformed> {
         if self.at == self.bytes.len() { Ok(()) } else { Err(Malformed("bytes after its end".to_owned())) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::contract::{everything, leaf, recorded, session};
+
+    fn encoded(commit: &Commit, sessions: &[(SessionId, SessionState)]) -> Vec<u8> {
+        let changes = Changes {
+            approvals: commit.approvals.clone(),
+            grants: commit.grants.clone(),
+            ..Changes::default()
+        };
+        let body = encode_body(commit, &changes).unwrap();
+        let mut out = Encoder(Vec::new());
+        encode_batch_head(&mut out, "a note", 7, 2).unwrap();
+        for _ in 0..2 {
+            encode_commit(&mut out, &body, sessions.iter().map(|(id, state)| (id, state))).unwrap();
+        }
+        out.0
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_reads_back_and_each_place_is_its_record(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            body in prop::collection::vec(any::<u8>(), 0..200),
+            context in prop::collection::vec(any::<u8>(), 0..200),
+            disclosure in prop::option::of(".{0,40}"),
+            version: u64,
+            status: u16,
+        ) {
+            let id = session("one");
+            let leaf = NewLeaf { bytes: bytes.clone(), disclosure: disclosure.clone(), ..leaf(&id, 3) };
+            let answer = Recorded { body, status, ..recorded("\u{1F512}") };
+            let key = "key\n\u{e9}".to_owned();
+            let commit = Commit { leaves: vec![leaf.clone()], recorded: Some((key.clone(), answer.clone())), ..everything("one") };
+            let state = SessionState { version, next_seq: !version, head: leaf.hash, context };
+            let written = encoded(&commit, &[(id.clone(), state.clone())]);
+            let batch = decode_batch(&written, 1_000).unwrap();
+            prop_assert_eq!((batch.note, batch.first_index, batch.commits.len()), ("a note", 7, 2));
+            for read in batch.commits {
+                let at = |place: Place| {
+                    let start = usize::try_from(place.position).unwrap() - 1_000;
+                    &written[start..start + usize::try_from(place.length).unwrap()]
+                };
+                let stored = decode_leaf(at(read.leaves[0].0)).unwrap().stored(7);
+                prop_assert_eq!((stored.bytes, stored.disclosure, stored.summary), (bytes.clone(), disclosure.clone(), leaf.summary.clone()));
+                let (place, ..) = read.recorded.unwrap();
+                prop_assert_eq!(decode_recorded(at(place)).unwrap(), (key.clone(), answer.clone()));
+                prop_assert_eq!(decode_session(at(read.sessions[0].0)).unwrap(), (id.clone(), state.clone()));
+                prop_assert_eq!(read.changes.approvals.len(), 1);
+            }
+        }
+
+        #[test]
+        fn a_batch_that_ends_early_or_late_is_malformed(cut: prop::sample::Index) {
+            let written = encoded(&everything("one"), &[(session("one"), SessionState::default())]);
+            let end = cut.index(written.len());
+            prop_assert!(decode_batch(&written[..end], 0).is_err());
+            prop_assert!(decode_batch(&[&written[..], &[0]].concat(), 0).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _malformed = (decode_batch(&bytes, 0).is_err(), decode_leaf(&bytes).is_err(), decode_recorded(&bytes).is_err(), decode_session(&bytes).is_err());
+        }
     }
 }

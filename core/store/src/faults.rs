@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use countersign_receipt::{LogKey, generate_key_pem};
+use countersign_schemas::{Grant, Timestamp};
 use tempfile::TempDir;
 
 use crate::contract::{
-    ORIGIN, Seen, a_commit_is_seen_by_every_read, contract, everything, log_key, look, session, step,
-    what_was_committed_outlives_the_process,
+    NOW, ORIGIN, Seen, a_commit_is_seen_by_every_read, contract, everything, grant, log_key, look, recorded,
+    session, step, what_was_committed_outlives_the_process,
 };
 use crate::journal::{Medium, Memory, Segment};
-use crate::{Commit, CommitError, Local, OpenError, Options, Store, StoreError};
+use crate::{
+    Commit, CommitError, GrantWrite, Local, OpenError, Options, Recorded, SessionState, Store, StoreError,
+};
 
 contract!(memory, crate::faults::memory());
 contract!(local, crate::faults::Place::new().with_store());
@@ -170,27 +173,35 @@ async fn the_index_of_another_copy_is_made_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_was_not_completely_written_is_cut_off_and_nothing_else() {
-    let options = Options { segment_bytes: 64 << 10, ..small() };
-    let (place, seen) = Place::filled(options.clone(), 5).await;
+    let (place, seen) = Place::filled(Options { segment_bytes: 8 << 10, ..small() }, 5).await;
     let [segment] = place.segments().try_into().unwrap();
     let whole = fs::read(&segment).unwrap();
     let ends = frame_ends(&whole);
     let (start, end) = (ends[ends.len() - 2], ends[ends.len() - 1]);
     for cut in start..end {
-        let mut torn = whole.clone();
-        torn[cut..].fill(0);
-        fs::write(&segment, torn).unwrap();
-        fs::remove_file(place.path("store/index.db")).unwrap();
-        // The batch was acknowledged in this test, so the checkpoint file would rightly refuse.
-        fs::remove_file(place.path("checkpoint")).ok();
-        let store = place.try_open("store", options.clone()).unwrap();
+        let medium = Arc::new(Memory::default());
+        let torn = medium.create(0, whole.len() as u64).unwrap();
+        torn.write(&whole[..cut], 0).unwrap();
+        let store = Local::start(medium, None, None, small(), place.key()).unwrap();
         assert_eq!(seen.leaves[..4], look(&store, &[]).await.leaves, "cut at {cut}");
-        drop(store);
-        assert!(fs::read(&segment).unwrap()[start..].iter().all(|byte| *byte == 0), "leftovers at {cut}");
+        let mut rest = vec![0; whole.len() - start];
+        torn.read(&mut rest, start as u64).unwrap();
+        assert!(rest.iter().all(|byte| *byte == 0), "leftovers of a cut at {cut}");
+        grow(&store, 1).await;
+        assert_eq!(seen.leaves, look(&store, &[]).await.leaves, "cut at {cut}");
     }
-    let store = place.try_open("store", options).unwrap();
-    grow(&store, 1).await;
-    assert_eq!(seen.leaves, look(&store, &[]).await.leaves);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_last_batch_that_was_acknowledged_is_refused_by_the_checkpoint_file() {
+    let (place, _) = Place::filled(Options { segment_bytes: 64 << 10, ..small() }, 5).await;
+    let [segment] = place.segments().try_into().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let last = frame_ends(&bytes).pop().unwrap() - 1;
+    bytes[last] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let refused = place.try_open("store", small()).err();
+    assert!(matches!(refused, Some(OpenError::RolledBack { leaves: 4, signed: 5 })), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,6 +380,47 @@ async fn after_a_failed_write_nothing_is_accepted_any_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failed_sync_nothing_is_accepted_any_more() {
     check_failure(|faults| &faults.sync).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_and_grants_are_dropped_when_the_log_has_outlived_them() {
+    let place = Place::new();
+    let store = place.open();
+    let expires_at = recorded("one").expires_at;
+    store.commit(everything("one")).await.unwrap();
+    let later = Recorded { expires_at: Timestamp(expires_at.0 + 1), ..recorded("two") };
+    let key_of_two = "key of two".to_owned();
+    store
+        .commit(Commit { recorded: Some((key_of_two.clone(), later.clone())), ..everything("two") })
+        .await
+        .unwrap();
+    let mut last = step(&session("three"), &SessionState::default());
+    last.leaves[0].summary.decided_at = expires_at;
+    store.commit(last).await.unwrap();
+    // Reading what is new makes the index come that far.
+    assert_eq!(3, store.leaves(0, 10).await.unwrap().len());
+    assert_eq!(None, store.recorded("key of one").await.unwrap());
+    assert_eq!(Some(later), store.recorded(&key_of_two).await.unwrap());
+    assert_eq!(None, store.grant(&session("one"), &grant("one").action_hash, NOW).await.unwrap());
+    let again = Commit { recorded: Some(("key of one".to_owned(), recorded("again"))), ..Commit::default() };
+    store.commit(again).await.unwrap();
+    assert_eq!(Some(recorded("again")), store.recorded("key of one").await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_read_back_is_not_written() {
+    let place = Place::new();
+    let store = place.open();
+    let mut late = everything("one");
+    late.leaves[0].summary.decided_at = Timestamp(i64::MAX);
+    let mut open_for_ever = everything("one");
+    open_for_ever.grants = vec![GrantWrite::Give(Grant { expires_at: Timestamp(i64::MAX), ..grant("one") })];
+    for commit in [late, open_for_ever] {
+        assert!(matches!(store.commit(commit).await, Err(CommitError::Malformed(_))));
+    }
+    drop(store);
+    let (store, _place) = place.with_store();
+    a_commit_is_seen_by_every_read(&store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,15 +49,11 @@ impl Keeper {
         let _sentinel = Sentinel(self.shared.clone());
         loop {
             let goes_on = self.wait();
-            let done = self
-                .keep_checkpoint(!goes_on)
-                .and_then(|()| self.keep_segment())
-                .and_then(|()| self.keep_index());
-            if let Err(error) = done {
+            if let Err(error) = self.round(!goes_on) {
                 self.shared.stop(&error.to_string());
                 return;
             }
-            if !goes_on {
+            if !goes_on && self.applied.position == self.shared.state().durable_end {
                 return;
             }
         }
@@ -75,8 +71,12 @@ impl Keeper {
             }
             let pause = if state.indexed < state.durable {
                 let gathered_at = *gathered_at.get_or_insert_with(|| Instant::now() + ROUND);
-                let hurry = std::mem::take(&mut state.hurry) || state.phase != Phase::Open;
-                if hurry { Duration::ZERO } else { gathered_at.saturating_duration_since(Instant::now()) }
+                let full = state.durable_end - self.applied.position >= ROUND_BYTES_MAX;
+                if std::mem::take(&mut state.hurry) || full || state.phase != Phase::Open {
+                    Duration::ZERO
+                } else {
+                    gathered_at.saturating_duration_since(Instant::now())
+                }
             } else if self.checkpoint.as_ref().is_some_and(|file| !file.is_synced()) {
                 SYNC.saturating_sub(self.synced_at.elapsed())
             } else {
@@ -88,6 +88,13 @@ impl Keeper {
             let woken = self.shared.chores.wait_timeout(state, pause);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    fn round(&mut self, last: bool) -> Result<(), ChoreError> {
+        self.keep_checkpoint(last)?;
+        self.shared.journal.prepare(self.shared.segment_bytes).map_err(ChoreError::Segment)?;
+        self.keep_index()?;
+        self.keep_filter()
     }
 
     fn keep_checkpoint(&mut self, last: bool) -> Result<(), ChoreError> {
@@ -103,29 +110,26 @@ impl Keeper {
         Ok(())
     }
 
-    fn keep_segment(&self) -> Result<(), ChoreError> {
-        self.shared.journal.prepare(self.shared.segment_bytes).map_err(ChoreError::Segment)
-    }
-
     fn keep_index(&mut self) -> Result<(), ChoreError> {
         let end = self.shared.state().durable_end;
-        while self.applied.position < end {
-            let frames = self.shared.journal.frames(self.applied.position, end, ROUND_BYTES_MAX)?;
-            let batches = decode(&frames)?;
-            let tiles = self.shared.tree().tiles_since(self.applied.size);
-            let next = frames.last().map_or(end, |frame| frame.next);
-            self.applied = self.shared.index.apply(&batches, next, &tiles)?;
-            self.shared.tree().forget(self.applied.size);
-            let commits: usize = batches.iter().map(|batch| batch.commits.len()).sum();
-            let indexed = {
-                let mut state = self.shared.state();
-                let indexed = state.indexed + commits as u64;
-                state.indexed(indexed, self.applied.newest);
-                indexed
-            };
-            self.shared.progress.send_modify(|progress| progress.indexed = indexed);
+        if self.applied.position == end {
+            return Ok(());
         }
-        self.keep_filter()
+        let frames = self.shared.journal.frames(self.applied.position, end, ROUND_BYTES_MAX)?;
+        let batches = decode(&frames)?;
+        let tiles = self.shared.tree().tiles_since(self.applied.size);
+        let next = frames.last().map_or(end, |frame| frame.next);
+        self.applied = self.shared.index.apply(&batches, next, &tiles)?;
+        self.shared.tree().forget(self.applied.size);
+        let commits: usize = batches.iter().map(|batch| batch.commits.len()).sum();
+        let indexed = {
+            let mut state = self.shared.state();
+            let indexed = state.indexed + commits as u64;
+            state.indexed(indexed, self.applied.newest);
+            indexed
+        };
+        self.shared.progress.send_modify(|progress| progress.indexed = indexed);
+        Ok(())
     }
 
     fn keep_filter(&self) -> Result<(), ChoreError> {

@@ -423,6 +423,10 @@ pub enum CommitError {
     /// The queue is full: deny now rather than late.
     #[error("too many commits wait")]
     Busy,
+    /// A part of it could not be read back, for example a time after the year 9999: such a commit would be in the way
+    /// of every later start.
+    #[error("the commit cannot be written: {0}")]
+    Malformed(String),
     /// The store has stopped. Nothing was written.
     #[error("the store has stopped: {0}")]
     Stopped(String),

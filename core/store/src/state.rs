@@ -120,7 +120,8 @@ impl Draft {
             outbox: outbox.clone(),
             halts: halts.clone(),
         };
-        let body = encode_body(&commit, &changes).map_err(|error| CommitError::Stopped(error.to_string()))?;
+        let body =
+            encode_body(&commit, &changes).map_err(|error| CommitError::Malformed(error.to_string()))?;
         let leaves = commit.leaves.into_iter().map(|leaf| DraftLeaf {
             session: leaf.summary.session_id,
             seq: leaf.summary.session_seq,
@@ -405,4 +406,39 @@ fn probes(fingerprint: i64) -> [(usize, u64); 4] {
             (bit / 64 % FILTER_WORDS, 1 << (bit % 64))
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::recorded;
+
+    #[test]
+    fn a_filter_that_is_made_anew_denies_no_key_in_force() {
+        let key = |number: u64| -> Arc<str> { format!("key {number}").into() };
+        let mut keys = Keys::new(Filter::default());
+        let put = |keys: &mut Keys, number| keys.put(key(number), Arc::new(recorded("")), number);
+        (1..=300).for_each(|number| put(&mut keys, number));
+        // The index holds 200 of them, of which the first 100 have expired, when the successor begins.
+        keys.forget(200);
+        keys.begin_successor();
+        let mut indexed = Filter::default();
+        (101..=200).for_each(|number| indexed.insert(fingerprint(&key(number))));
+        (301..=400).for_each(|number| put(&mut keys, number));
+        keys.finish_successor(&indexed);
+        assert!((101..=400).all(|number| keys.may_be_indexed(&key(number))));
+        assert!((1..=100).all(|number| !keys.may_be_indexed(&key(number))));
+    }
+
+    #[test]
+    fn sessions_that_the_index_does_not_hold_are_never_dropped() {
+        let id = |number: u64| SessionId::derived(&[&number.to_string()]);
+        let mut sessions = Sessions::new(8);
+        for ticket in 1..=100 {
+            let indexed = if ticket < 50 { 0 } else { 40 };
+            sessions.put(id(ticket), Arc::default(), ticket, indexed);
+        }
+        assert!((41..=100).all(|ticket| sessions.get(&id(ticket)).is_some()));
+        assert!((1..=40).all(|ticket| sessions.get(&id(ticket)).is_none()));
+    }
 }

@@ -119,3 +119,30 @@ fn hashes_do_not_see_layout_but_see_everything_else() {
 fn a_set_that_permits_nothing_is_warned_about() {
     assert_eq!("no policy permits anything, so everything is denied", load("").warnings()[0].to_string());
 }
+
+/// Whatever is nested is refused, or loaded and decided on, on a stack as small as worker threads have; it never
+/// ends the process.
+#[test]
+fn deep_nesting_ends_nothing() {
+    let shapes: [fn(usize) -> String; 6] = [
+        |depth| format!("{}true{}", "(".repeat(depth), ")".repeat(depth)),
+        |depth| format!("{}[]{} == []", "[".repeat(depth), "]".repeat(depth)),
+        |depth| vec!["true"; depth].join(" && "),
+        |depth| format!("{} > 0", vec!["1"; depth].join(" + ")),
+        |depth| format!("{}false", "if false then true else ".repeat(depth)),
+        |depth| format!("context{} like \"(((\"", ".a".repeat(depth)),
+    ];
+    for shape in shapes {
+        for depth in [50, 900, 1_900, 100_000] {
+            let text =
+                format!("@id(\"a\") permit (principal, action, resource) when {{ {} }};", shape(depth));
+            match try_load(&text, options()) {
+                Ok(policies) => {
+                    let _decision = crate::evaluate(&policies, &crate::read());
+                }
+                Err(errors) => assert_eq!(Some(1), errors.0[0].line),
+            }
+        }
+    }
+    check(&format!("permit {}", "(".repeat(65)), "nested too deeply");
+}

@@ -43,14 +43,19 @@ pub fn check(text: &str, registry: &Registry) -> Result<Config, Vec<Problem>> {
         }
     }
     let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>();
-    unknown_keys("", &value, schema.as_value(), schema.as_value(), &mut problems);
+    check_keys("", &value, schema.as_value(), schema.as_value(), &mut problems);
     match read::<Config>(&value) {
         Ok(config) if problems.is_empty() => return Ok(config),
         Ok(_) => {}
-        Err((at, problem)) if !problem.starts_with("unknown field") => problems.push(Problem { at, problem }),
-        Err(_) => {}
+        // The schema has told of these already, and of all of them.
+        Err((_, problem)) if !problems.is_empty() && is_about_keys(&problem) => {}
+        Err((at, problem)) => problems.push(Problem { at, problem }),
     }
     Err(problems)
+}
+
+fn is_about_keys(problem: &str) -> bool {
+    problem.starts_with("unknown field") || problem.starts_with("missing field")
 }
 
 fn syntax(text: &str, error: &toml::de::Error) -> Problem {
@@ -79,7 +84,7 @@ fn check_connector(name: &str, section: &Value, registry: &Registry, problems: &
     };
     let schema = (spec.schema)();
     let settings = Value::Object(settings_of(section));
-    unknown_keys(&at, &settings, schema.as_value(), schema.as_value(), problems);
+    check_keys(&at, &settings, schema.as_value(), schema.as_value(), problems);
 }
 
 /// The connector that a section configures: its `type`, else its name.
@@ -100,22 +105,26 @@ fn read<T: DeserializeOwned>(value: &Value) -> Result<T, (String, String)> {
         .map_err(|error| (error.path().to_string(), error.inner().to_string()))
 }
 
-/// Every key that the schema does not know, with the nearest one that it does.
-fn unknown_keys(at: &str, value: &Value, schema: &Value, root: &Value, problems: &mut Vec<Problem>) {
+/// Every key that the schema does not know, with the nearest one that it does, and every one that it misses.
+fn check_keys(at: &str, value: &Value, schema: &Value, root: &Value, problems: &mut Vec<Problem>) {
     let Value::Object(map) = value else { return };
     let schema = resolve(schema, root);
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
         if let Some(inner) = schema.get("additionalProperties").filter(|inner| inner.is_object()) {
             for (key, value) in map {
-                unknown_keys(&join(at, key), value, inner, root, problems);
+                check_keys(&join(at, key), value, inner, root, problems);
             }
         }
         return;
     };
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    for key in required.filter_map(Value::as_str).filter(|key| !map.contains_key(*key)) {
+        problems.push(Problem { at: join(at, key), problem: "is missing".into() });
+    }
     let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
     for (key, value) in map {
         match properties.get(key) {
-            Some(inner) => unknown_keys(&join(at, key), value, inner, root, problems),
+            Some(inner) => check_keys(&join(at, key), value, inner, root, problems),
             None if closed => problems.push(Problem {
                 at: join(at, key),
                 problem: format!("unknown key{}", suggestion(key, properties.keys().map(String::as_str))),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -214,9 +215,10 @@ pub(crate) async fn halts(State(app): State<App>, headers: HeaderMap) -> Result<
 pub(crate) async fn halt(
     State(app): State<App>,
     headers: HeaderMap,
-    Json(body): Json<HaltBody>,
+    body: Result<Json<HaltBody>, JsonRejection>,
 ) -> Result<Json<DoneView>, ApiError> {
     let by = app.callers.require(&headers, &app, Role::Operator)?.name;
+    let Json(body) = body?;
     let halt = Halt { at: app.pipeline.clock.now(), by, reason: body.reason, what: body.what };
     done(app.pipeline.halt(halt).await)
 }
@@ -224,9 +226,10 @@ pub(crate) async fn halt(
 pub(crate) async fn lift(
     State(app): State<App>,
     headers: HeaderMap,
-    Json(body): Json<HaltBody>,
+    body: Result<Json<HaltBody>, JsonRejection>,
 ) -> Result<Json<DoneView>, ApiError> {
     let by = app.callers.require(&headers, &app, Role::Operator)?.name;
+    let Json(body) = body?;
     done(app.pipeline.lift(body.what, by, body.reason).await)
 }
 
@@ -247,7 +250,7 @@ pub(crate) async fn reload(State(app): State<App>, headers: HeaderMap) -> Result
 pub(crate) async fn receipts(
     State(app): State<App>,
     headers: HeaderMap,
-    Query(filter): Query<Filter>,
+    filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Vec<ReceiptView>>, ApiError> {
     app.callers.require(&headers, &app, Role::Viewer)?;
     let query =
@@ -272,9 +275,10 @@ pub(crate) async fn receipt(
 pub(crate) async fn export(
     State(app): State<App>,
     headers: HeaderMap,
-    Query(filter): Query<Filter>,
+    filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     app.callers.require(&headers, &app, Role::Viewer)?;
+    let Query(filter) = filter?;
     let lines = export::stream(app.pipeline.store.clone(), filter).await;
     let lines = lines.map_err(|problem| ApiError::new(StatusCode::BAD_REQUEST, "bad_filter", problem))?;
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
