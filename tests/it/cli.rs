@@ -60,7 +60,7 @@ fn the_trust_file_is_what_the_keys_say() {
     let written: Value = serde_json::from_slice(&fs::read(home.path("trust.json")).unwrap()).unwrap();
     assert_eq!(written, home.json(DONE, &["keys", "show"]));
     let (receipt, log) = (home.path("keys/receipt.pem"), home.path("keys/log.pem"));
-    let of = ["--receipt", receipt.to_str().unwrap(), "--log", log.to_str().unwrap()];
+    let of = ["--receipt-key", receipt.to_str().unwrap(), "--log-key", log.to_str().unwrap()];
     let name = ["--origin", "countersign.example.com/log"];
     assert_eq!(written, home.json(DONE, &[["keys", "public"].as_slice(), &of, &name].concat()));
 }
@@ -227,7 +227,8 @@ fn a_decision_is_explained_and_its_exit_code_says_yes_or_no() {
     let home = Home::new();
     let file = home.path("request.json");
     let decide = ["decide", file.to_str().unwrap()];
-    for (effect, exit, verdict) in [("read", DONE, "ALLOW"), ("grant", NO, "STEP_UP"), ("deploy", NO, "DEFER")]
+    for (effect, exit, verdict) in
+        [("read", DONE, "ALLOW"), ("grant", NO, "STEP_UP"), ("deploy", NO, "DEFER")]
     {
         fs::write(&file, action("x", effect, json!({})).to_string()).unwrap();
         let decided = home.json(exit, &decide);

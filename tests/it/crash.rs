@@ -214,7 +214,7 @@ fn mount_small(at: &Path, options: &str) -> Mount {
 async fn on_a_full_disk_every_call_is_denied_in_time_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk");
-    let _mount = mount_small(&disk, "size=16m");
+    let _mount = mount_small(&disk, "size=96m");
     let site = Site::set(dir.path(), &disk.join("data"));
     let Running { address, mut child, log } = site.serve();
     let client = Egress::new([address.clone()]).unwrap();
@@ -248,7 +248,7 @@ async fn on_a_full_disk_every_call_is_denied_in_time_and_nothing_is_lost() {
         allowed.len(),
         why.expect("one line that says why")
     );
-    let grown = Command::new("mount").args(["-o", "remount,size=256m"]).arg(&disk).status().unwrap();
+    let grown = Command::new("mount").args(["-o", "remount,size=512m"]).arg(&disk).status().unwrap();
     assert!(grown.success());
     site.audit(&allowed).await;
 }
@@ -268,7 +268,10 @@ async fn on_a_read_only_disk_it_does_not_start_and_says_why() {
         .unwrap();
     assert_eq!(Some(3), output.status.code());
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(complaint.contains("store") && complaint.contains("Read-only"), "{complaint}");
+    assert!(
+        complaint.contains("the store cannot be opened") && complaint.contains("Read-only"),
+        "{complaint}"
+    );
     println!("{complaint}");
 }
 

@@ -1,7 +1,8 @@
 //! Arbitrary bytes as the body of a verified request, for every connector: reading them never panics, and what was
 //! said is always answered with a success in JSON.
 //!
-//! The first line of the input, up to a NUL, is the path behind the instance; it also picks the connector.
+//! The first byte of the input picks the connector; what follows up to a NUL is the path behind the instance, the rest
+//! the body.
 
 #![no_main]
 

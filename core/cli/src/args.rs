@@ -61,7 +61,13 @@ pub(crate) struct Globals {
     )]
     pub(crate) log_format: LogFormatName,
     /// What is logged, for example `info` or `countersign_service=debug`. Default: `info` for serve, else `warn`.
-    #[arg(long = "log", global = true, value_name = "FILTER", env = "COUNTERSIGN_LOG", hide_env_values = true)]
+    #[arg(
+        long = "log",
+        global = true,
+        value_name = "FILTER",
+        env = "COUNTERSIGN_LOG",
+        hide_env_values = true
+    )]
     pub(crate) log_filter: Option<String>,
 }
 

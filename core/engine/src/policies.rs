@@ -410,6 +410,7 @@ impl Loader<'_> {
         let open = rules().filter(|rule| rule.scope.is_open()).count();
         let (rules, cedar): (Vec<Rule>, Vec<Policy>) = members.into_iter().unzip();
         let paths: BTreeSet<&str> = rules.iter().flat_map(|rule| rule.reads.paths()).collect();
+        let literals = cedar.iter().flat_map(Policy::entity_literals).collect();
         let filed = rules.iter().zip(&cedar).enumerate();
         let filed = filed.map(|(number, (rule, policy))| (number, &rule.scope, policy.clone())).collect();
         let index = Index::new(filed).map_err(|error| PolicyProblem::new("", error))?;
@@ -425,7 +426,7 @@ impl Loader<'_> {
             ));
         }
         Ok(Policies {
-            builder: Builder::new(&paths, &self.vocabulary.actions)?,
+            builder: Builder::new(&paths, literals, &self.vocabulary.actions)?,
             bundle_sha256: bundle_sha256(&rules),
             index,
             numbers: cedar.iter().map(|policy| policy.id().clone()).zip(0..).collect(),

@@ -60,7 +60,7 @@ pub enum StartError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Config(Vec<Problem>),
     /// A key cannot be read.
-    #[error("`keys.{key}`: {source}")]
+    #[error("`keys.{key}` cannot be read")]
     Secret {
         /// Which.
         key: &'static str,
@@ -69,7 +69,7 @@ pub enum StartError {
         source: SecretError,
     },
     /// A key cannot be used.
-    #[error("`keys.{key}`: {source}")]
+    #[error("`keys.{key}` cannot be used")]
     Key {
         /// Which.
         key: &'static str,
@@ -78,16 +78,16 @@ pub enum StartError {
         source: KeyError,
     },
     /// The policies cannot be used.
-    #[error("policies: {0}")]
+    #[error("the policies cannot be used")]
     Policies(#[from] LoadError),
     /// The store cannot be opened.
-    #[error("store: {0}")]
+    #[error("the store cannot be opened")]
     Open(#[from] OpenError),
     /// The store cannot be read.
-    #[error("store: {0}")]
+    #[error("the store cannot be read")]
     Store(#[from] StoreError),
     /// The HTTP client cannot be made.
-    #[error("outgoing calls: {0}")]
+    #[error("the client for outgoing calls cannot be made")]
     Egress(#[from] FetchError),
 }
 

@@ -25,19 +25,18 @@ forbid (principal, action, resource == Tool::"countersign/-/canary");
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file or folder cannot be read.
-    #[error("cannot read `{path}`: {source}")]
+    #[error("cannot read `{path}`: {problem}")]
     Read {
         /// Which.
         path: String,
         /// Why.
-        #[source]
-        source: std::io::Error,
+        problem: std::io::Error,
     },
     /// There is no policy in the folder.
     #[error("`{0}` holds no *.cedar file")]
     Empty(String),
     /// Something is wrong with the policies.
-    #[error("{0}")]
+    #[error(transparent)]
     Policies(#[from] PolicyErrors),
     /// The set does not deny what it must.
     #[error("self-test failed: a forbidden action got {0}; the set is not armed")]
@@ -57,7 +56,7 @@ pub fn sources(dir: &Path) -> Result<Vec<PolicySource>, LoadError> {
         let name = path.strip_prefix(dir).unwrap_or(path).display().to_string();
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(PolicySource { name, text }),
-            Err(source) => Err(LoadError::Read { path: path.display().to_string(), source }),
+            Err(problem) => Err(LoadError::Read { path: path.display().to_string(), problem }),
         }
     };
     let sources: Vec<_> = files.iter().map(read).collect::<Result<_, _>>()?;
@@ -65,7 +64,7 @@ pub fn sources(dir: &Path) -> Result<Vec<PolicySource>, LoadError> {
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), LoadError> {
-    let failed = |source| LoadError::Read { path: dir.display().to_string(), source };
+    let failed = |problem| LoadError::Read { path: dir.display().to_string(), problem };
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         if path.is_dir() {

@@ -69,7 +69,7 @@ impl Default for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A file cannot be read or written.
-    #[error("cannot open the store: {0}")]
+    #[error("its folder cannot be read or written")]
     Io(#[from] io::Error),
     /// Two processes must not write one log.
     #[error("another process has the store `{0}` open")]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use countersign_receipt::Frontier;
 
@@ -16,6 +16,8 @@ use crate::{CommitError, SealedHead};
 
 /// A batch is closed when it has grown to this size, so that its sync stays short.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Pause before a batch when the index is as late as it may be.
+const BRAKE_MS_MAX: u64 = 50;
 
 /// A batch was not written, or nobody knows.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,7 @@ impl Writer {
     pub(crate) fn run(mut self) {
         let _sentinel = Sentinel(self.shared.clone());
         while let Some(batch) = self.next() {
+            self.brake();
             let started = Instant::now();
             match self.write(&batch) {
                 Ok(head) => self.publish(batch, head, started),
@@ -55,6 +58,18 @@ impl Writer {
                     return;
                 }
             }
+        }
+    }
+
+    /// Gives way to the index when it is far behind, the more the farther: later answers rather than refused ones.
+    fn brake(&self) {
+        let lag = {
+            let state = self.shared.state();
+            state.accepted - state.indexed
+        };
+        let bearable = self.shared.limits.lag_max / 2;
+        if let Some(excess) = lag.checked_sub(bearable).filter(|_| bearable > 0) {
+            thread::sleep(Duration::from_millis(BRAKE_MS_MAX * excess / bearable));
         }
     }
 

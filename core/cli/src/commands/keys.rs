@@ -17,7 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   countersign keys generate keys/receipt-2.pem
   countersign keys show
-  countersign keys public --receipt keys/receipt.pem --log keys/log.pem --origin countersign.example.com/log
+  countersign keys public --receipt-key keys/receipt.pem --log-key keys/log.pem --origin countersign.example.com/log
 
 A trust file holds public keys only: give it to auditors by another way than the exports.";
 
@@ -39,10 +39,10 @@ enum What {
     Public {
         /// The key that signs receipts.
         #[arg(long, value_name = "FILE")]
-        receipt: PathBuf,
+        receipt_key: PathBuf,
         /// The key that signs checkpoints.
         #[arg(long, value_name = "FILE")]
-        log: PathBuf,
+        log_key: PathBuf,
         /// The log's name, as in `keys.origin`.
         #[arg(long, value_name = "NAME")]
         origin: String,
@@ -62,9 +62,9 @@ enum What {
 pub(crate) fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> {
     match &args.what {
         What::Generate { file } => generate(file, globals)?,
-        What::Public { receipt, log, origin, epoch } => {
+        What::Public { receipt_key, log_key, origin, epoch } => {
             let file = |path: &PathBuf| SecretRef::File(path.clone());
-            output::json(&trust(&file(receipt), &file(log), origin, *epoch)?)?;
+            output::json(&trust(&file(receipt_key), &file(log_key), origin, *epoch)?)?;
         }
         What::Show => {
             let keys = site::load(&globals.config)?.keys;

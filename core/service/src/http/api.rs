@@ -253,6 +253,7 @@ pub(crate) async fn receipts(
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Vec<ReceiptView>>, ApiError> {
     app.callers.require(&headers, &app, Role::Viewer)?;
+    let Query(filter) = filter?;
     let query =
         filter.query().map_err(|problem| ApiError::new(StatusCode::BAD_REQUEST, "bad_filter", problem))?;
     let found = app.pipeline.store.find(&query).await?;

@@ -1,8 +1,11 @@
 //! The coverage matrix, made of the manifests.
 
+use comfy_table::Table;
 use countersign_schemas::Verdict;
 use countersign_sdk::{Evidence, FailMode, FrameSpec, GateClass, Manifest, Site};
 use serde_json::Value;
+
+use crate::output;
 
 const HEAD: &str = "\
 # Connectors
@@ -71,6 +74,17 @@ fn evidence(evidence: Evidence) -> &'static str {
         Evidence::ThirdParty => "a third party's report",
         Evidence::Unverified => "nobody checked",
     }
+}
+
+/// Every frame of every connector.
+pub(super) fn table(manifests: &[Manifest]) -> Table {
+    let mut table = output::table(["connector", "frame", "can be told", "notes"]);
+    for manifest in manifests {
+        for frame in &manifest.frames {
+            table.add_row([manifest.name.to_owned(), frame.name.to_owned(), frame_told(frame), notes(frame)]);
+        }
+    }
+    table
 }
 
 /// The whole matrix: a table of all, then each connector with its frames, limits and console steps.

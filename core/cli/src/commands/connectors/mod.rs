@@ -40,9 +40,9 @@ enum What {
         #[arg(long, value_name = "URL")]
         public_url: Option<String>,
     },
-    /// Print the whole coverage matrix: every frame of every vendor, the limits, and the console steps.
+    /// Print the whole coverage matrix: every frame of every vendor.
     Matrix {
-        /// As Markdown: the content of docs/connectors.md.
+        /// As Markdown, with the limits and the console steps: the content of docs/connectors.md.
         #[arg(long)]
         markdown: bool,
     },
@@ -59,8 +59,9 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
     match args.what.unwrap_or(What::List) {
         What::List => list(globals)?,
         What::Setup { name, public_url } => setup(&name, public_url, globals)?,
-        What::Matrix { markdown: true } if !globals.json => output::text(&matrix::markdown())?,
-        What::Matrix { .. } => output::json(&manifests())?,
+        What::Matrix { .. } if globals.json => output::json(&manifests())?,
+        What::Matrix { markdown: true } => output::text(&matrix::markdown())?,
+        What::Matrix { markdown: false } => output::line(matrix::table(&manifests()))?,
         What::Test(args) => return rehearse::run(&args, globals).await,
     }
     Ok(Exit::Done)
