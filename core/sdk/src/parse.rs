@@ -1,5 +1,6 @@
 //! Reading bodies: bounded depth, kept unknown fields, and what can be told of any tool's parameters.
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -43,7 +44,7 @@ pub fn take_string(map: &mut Map<String, Value>, key: &str) -> Option<String> {
 
 /// RFC 8785 text of a JSON value.
 #[must_use]
-pub fn canonical(value: &Value) -> String {
+pub fn canonical(value: &impl Serialize) -> String {
     // Fails only for non-finite numbers, which serde_json's Value cannot hold.
     serde_json_canonicalizer::to_string(value).unwrap_or_default()
 }

@@ -183,8 +183,7 @@ impl Fingerprint {
     /// Of this action.
     #[must_use]
     pub fn of(action: &Action) -> Self {
-        // The canonicaliser wants a Value; parameters are the larger part of an action, so this clone is paid once.
-        let text = canonical(&Value::Object(action.parameters.clone()));
+        let text = canonical(&action.parameters);
         Self { action_hash: action_hash(action, &text), parameters_sha256: sha256_hex(text.as_bytes()) }
     }
 }
@@ -254,8 +253,7 @@ pub fn decision_view(
     fingerprint: Option<&Fingerprint>,
     budget_ms: u64,
 ) -> DecisionView {
-    let modified =
-        decision.modified.as_ref().map(|map| sha256_hex(canonical(&Value::Object(map.clone())).as_bytes()));
+    let modified = decision.modified.as_ref().map(|map| sha256_hex(canonical(map).as_bytes()));
     let parameters_sha256 = fingerprint.map_or_else(|| sha256_hex(b"{}"), |f| f.parameters_sha256.clone());
     DecisionView {
         budget_ms,

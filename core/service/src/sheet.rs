@@ -264,7 +264,9 @@ impl Clerk<'_> {
 
     /// What is said about each action, degraded to what the frame can be told.
     fn tell(&mut self) -> Vec<Told> {
-        let room = self.pipeline.store.health().approvals < self.pipeline.limits.open_approvals;
+        let waits = |judged: &Judged| matches!(judged.decision.verdict, Verdict::StepUp | Verdict::Defer);
+        let room = self.judged.iter().any(waits)
+            && self.pipeline.store.health().approvals < self.pipeline.limits.open_approvals;
         let spec = &self.reading.spec;
         let now = self.now;
         let mut told = Vec::new();

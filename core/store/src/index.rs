@@ -33,9 +33,11 @@ const SPAN: u64 = 256;
 /// Idle connections that are kept for readers.
 const READERS_MAX: usize = 4;
 /// Recorded answers that one round drops at most, so that no round is long.
-const EXPIRED_MAX: i64 = 4096;
+const EXPIRED_MAX: i64 = 8192;
 
-// What most receipts have in common has no index of its own: the newest of those are found by looking at the newest.
+// Names that are spread at random are indexed in runs of 65,536 rows: new ones then touch few pages however large the
+// index grows, and a look-up asks every run. What most receipts have in common has no index: the newest of those are
+// found by looking at the newest.
 const TABLES: &str = "
     CREATE TABLE meta (
         id INTEGER PRIMARY KEY CHECK (id = 1), origin TEXT NOT NULL, position INTEGER NOT NULL,
@@ -47,8 +49,8 @@ const TABLES: &str = "
         action_id TEXT, verdict TEXT
     ) STRICT;
     CREATE INDEX leaf_receipt ON leaf (receipt_id);
-    CREATE INDEX leaf_session ON leaf (session_id);
-    CREATE INDEX leaf_action ON leaf (action_id) WHERE action_id IS NOT NULL;
+    CREATE INDEX leaf_session ON leaf (idx >> 16, session_id);
+    CREATE INDEX leaf_action ON leaf (idx >> 16, action_id) WHERE action_id IS NOT NULL;
     CREATE INDEX leaf_connector ON leaf (connector);
     CREATE INDEX leaf_kind ON leaf (kind) WHERE kind <> 'decision';
     CREATE INDEX leaf_verdict ON leaf (verdict) WHERE verdict <> 'ALLOW';
@@ -65,10 +67,16 @@ const TABLES: &str = "
         seq INTEGER PRIMARY KEY, fingerprint INTEGER NOT NULL, position INTEGER NOT NULL, length INTEGER NOT NULL,
         expires_at INTEGER NOT NULL
     ) STRICT;
-    CREATE INDEX recorded_fingerprint ON recorded (fingerprint);
+    CREATE INDEX recorded_fingerprint ON recorded (seq >> 16, fingerprint);
     CREATE TABLE live (
         kind TEXT NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, id)
     ) STRICT, WITHOUT ROWID;";
+
+/// In any run of leaves.
+const LEAF_RUN: &str = " AND idx >> 16 IN (
+    WITH RECURSIVE run (n) AS (
+        SELECT max(idx) >> 16 FROM leaf UNION ALL SELECT n - 1 FROM run WHERE n > 0
+    ) SELECT n FROM run)";
 
 /// The index cannot be used. It can be made anew from the journal.
 #[derive(Debug, thiserror::Error)]
@@ -267,7 +275,13 @@ impl Index {
     ///
     /// [`IndexError`]
     pub(crate) fn recorded(&self, key: &str) -> Result<Vec<Place>, IndexError> {
-        let sql = "SELECT position, length FROM recorded WHERE fingerprint = ?1 ORDER BY seq DESC";
+        let sql = "SELECT position, length FROM recorded INDEXED BY recorded_fingerprint
+                   WHERE seq >> 16 IN (
+                       WITH RECURSIVE run (n, last) AS (
+                           SELECT (SELECT min(seq) FROM recorded) >> 16, (SELECT max(seq) FROM recorded) >> 16
+                           UNION ALL SELECT n + 1, last FROM run WHERE n < last
+                       ) SELECT n FROM run
+                   ) AND fingerprint = ?1 ORDER BY seq DESC";
         self.read(|reader| {
             let mut statement = reader.prepare_cached(sql)?;
             let places = statement.query_map([fingerprint(key)], |row| place(row, 0))?;
@@ -318,7 +332,12 @@ impl Index {
     ///
     /// [`IndexError`]
     pub(crate) fn find(&self, query: &Query) -> Result<Vec<(LeafIndex, Place)>, IndexError> {
-        let mut sql = "SELECT idx, position, length FROM leaf WHERE true".to_owned();
+        let (index, run) = match (&query.action_id, &query.session_id) {
+            (Some(_), _) => (" INDEXED BY leaf_action", LEAF_RUN),
+            (None, Some(_)) => (" INDEXED BY leaf_session", LEAF_RUN),
+            (None, None) => ("", ""),
+        };
+        let mut sql = format!("SELECT idx, position, length FROM leaf{index} WHERE true{run}");
         let mut values: Vec<Value> = Vec::new();
         let mut only = |condition: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -619,9 +638,9 @@ fn write_tiles(transaction: &Transaction<'_>, tiles: &[Tile]) -> Result<(), Inde
 
 /// Answers are dropped in the order in which they were recorded, so one with a long life keeps the ones after it.
 fn drop_expired(transaction: &Transaction<'_>, now: Timestamp) -> Result<(), IndexError> {
-    let sql = "DELETE FROM recorded WHERE seq < (
-                   SELECT coalesce(min(CASE WHEN expires_at > ?1 THEN seq END), max(seq) + 1)
-                   FROM (SELECT seq, expires_at FROM recorded ORDER BY seq LIMIT ?2))";
+    let sql = "DELETE FROM recorded
+               WHERE seq < (SELECT min(seq) FROM recorded) + ?2
+               AND seq < coalesce((SELECT seq FROM recorded WHERE expires_at > ?1 ORDER BY seq LIMIT 1), 1 << 62)";
     transaction.prepare_cached(sql)?.execute(params![now.0, EXPIRED_MAX])?;
     let sql = "DELETE FROM live WHERE kind = 'grant' AND value ->> 'expiresAt' <= ?1";
     transaction.prepare_cached(sql)?.execute([now.to_string()])?;

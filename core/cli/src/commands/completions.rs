@@ -1,12 +1,11 @@
 //! `countersign completions`
 
-use std::io;
-
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::args::Cli;
 use crate::exit::Exit;
+use crate::output;
 
 /// Example: `countersign completions bash > /etc/bash_completion.d/countersign`
 #[derive(Debug, clap::Args)]
@@ -19,8 +18,10 @@ pub(crate) struct Args {
 ///
 /// # Errors
 ///
-/// None that this function can tell.
+/// When standard output is gone.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "countersign", &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "countersign", &mut script);
+    output::text(&String::from_utf8(script)?)?;
     Ok(Exit::Done)
 }

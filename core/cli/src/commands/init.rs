@@ -131,7 +131,7 @@ fn next_steps(args: &Args, public_url: &str) -> String {
     let program =
         if here { "countersign".to_owned() } else { format!("countersign --config {dir}/countersign.toml") };
     let mut text = format!(
-        "Wrote a configuration, keys and {} policy files to {dir}.\n\n\
+        "Wrote a configuration, keys and {} policy files in `{dir}`.\n\n\
          Next:\n\
          1. {program} config check\n\
          2. {program} policy test\n\
