@@ -20,6 +20,10 @@ use countersign_service::telemetry;
 use args::{Cli, Command};
 use exit::Exit;
 
+/// A decision makes many small, short-lived allocations on many threads, which is what this allocator is for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
