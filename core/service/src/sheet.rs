@@ -49,6 +49,8 @@ enum Entry {
 
 struct Clerk<'a> {
     context: Context,
+    /// The context as the store has it, until the first event is folded in.
+    stored: Option<&'a [u8]>,
     entries: Vec<Entry>,
     judged: Vec<Judged>,
     now: Timestamp,
@@ -72,6 +74,7 @@ impl Sheet {
         let now = pipeline.clock.now();
         let mut clerk = Clerk {
             context: decode(&state.context),
+            stored: (!state.context.is_empty()).then_some(state.context.as_slice()),
             entries: Vec::new(),
             judged: Vec::new(),
             now,
@@ -96,6 +99,7 @@ impl Clerk<'_> {
         match event {
             Event::Action(action) => self.judge(action).await?,
             Event::Outcome(outcome) => {
+                self.stored = None;
                 ledger::fold_outcome(&mut self.context, outcome);
                 let mut draft =
                     self.blank(ReceiptKind::Outcome, &outcome.source, &outcome.session, &outcome.identity);
@@ -107,6 +111,7 @@ impl Clerk<'_> {
                 self.entries.push(Entry::Ready(Box::new(draft)));
             }
             Event::Intent(intent) => {
+                self.stored = None;
                 ledger::fold_intent(&mut self.context, intent);
                 let mut draft =
                     self.blank(ReceiptKind::Intent, &intent.source, &intent.session, &intent.identity);
@@ -116,6 +121,7 @@ impl Clerk<'_> {
             }
             Event::SessionStart(boundary) => self.boundary(ReceiptKind::SessionStart, boundary),
             Event::SessionEnd(boundary) => {
+                self.stored = None;
                 ledger::fold_session_end(&mut self.context, boundary);
                 self.boundary(ReceiptKind::SessionEnd, boundary);
             }
@@ -153,7 +159,7 @@ impl Clerk<'_> {
             action_count: self.context.action_count,
             labels: self.context.labels.clone(),
             request_sha256: self.context.request_sha256.clone(),
-            sha256: sha256_hex(&encode(&self.context)),
+            sha256: self.stored.map_or_else(|| sha256_hex(&encode(&self.context)), sha256_hex),
         }
     }
 
@@ -176,6 +182,7 @@ impl Clerk<'_> {
                 None => open = self.open_question(action, &fingerprint).await?,
             }
         }
+        self.stored = None;
         ledger::fold_action(&mut self.context, action, &decision, self.now);
         let receipt_id = ReceiptId::at(self.now);
         if let Some(prior) =

@@ -170,6 +170,7 @@ async fn measure(args: &Args) -> Result<Figures> {
         if args.quick { None } else { Some(run_long(&decide, &*pipeline.store, args.receipts).await?) };
     let resident = parts::resident().unwrap_or(0);
     let verify_per_second = verify_rate(pipeline.store.clone(), &trust).await?;
+    pipeline.store.close().await?;
     Ok(Figures {
         policies: pipeline.policies.load().len(),
         body_bytes: 2048,
