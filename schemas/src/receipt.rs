@@ -244,7 +244,7 @@ pub struct DecisionView {
     pub modified_sha256: Option<String>,
     /// SHA-256 of the RFC 8785 form of the parameters it asked for.
     pub parameters_sha256: String,
-    /// For people.
+    /// Why it was decided, in the policy author's words. What the vendor was told is in the disclosure, if it is more.
     pub reason: String,
     /// Highest severity among the policies.
     pub severity: Severity,
@@ -329,6 +329,9 @@ pub struct Disclosed {
     /// A user's request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// What the vendor was told, where that is more than the decision's reason. It may name values of parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<String>,
     /// Vendor fields with no place of their own.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub vendor_fields: Map<String, Value>,

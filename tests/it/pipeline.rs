@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use countersign_receipt::{Checkpoint, leaf_hash, verify_inclusion};
+use countersign_receipt::{Checkpoint, leaf_hash, open_disclosure, verify_inclusion};
 use countersign_schemas::{ApprovalId, Halt, HaltScope, ReceiptKind, Timestamp, Verdict};
 use countersign_sdk::{
     Caller, ConnectError, Connector, ConnectorSpec, Env, Frame, Gate, Inbound, Manifest, NormalizeError,
@@ -260,6 +260,54 @@ async fn only_the_named_approve_never_their_own_agent_and_a_quorum_takes_two() {
 }
 
 #[tokio::test]
+async fn approvals_at_once_are_all_counted_and_a_refusal_among_them_stands() {
+    let site = Site::ordinary().await;
+    let (pipeline, routes) = (site.service.pipeline(), site.service.routes());
+    let first = ticket(&site.ask("1", action("1", "s", "grant", json!({"role": "admin"}))).await);
+    let (sam, sue) = (approver("sam"), approver("sue"));
+    let both = [&sam, &sue].map(|who| pipeline.resolve(routes, &first, who, true, None));
+    let settled = join_all(both).await.into_iter().filter(|r| matches!(r, Ok(Resolved::Settled(_)))).count();
+    assert_eq!(1, settled, "two of two have agreed, whichever came first");
+
+    let second = ticket(&site.ask("2", action("2", "s", "grant", json!({"role": "root"}))).await);
+    let answers =
+        [(&sam, true), (&sue, false)].map(|(who, yes)| pipeline.resolve(routes, &second, who, yes, None));
+    join_all(answers).await;
+    assert!(pipeline.store.approval(&second).await.unwrap().is_none(), "a refused question stays closed");
+}
+
+#[tokio::test]
+async fn a_question_whose_time_is_up_is_not_approved_any_more() {
+    let site = Site::ordinary().await;
+    let (pipeline, routes) = (site.service.pipeline(), site.service.routes());
+    let asked = ticket(&site.ask("1", payment("1")).await);
+    site.clock.set(Timestamp(NOON.0 + 86_400_000));
+    let late = pipeline.resolve(routes, &asked, &approver("fay"), true, None).await;
+    assert!(matches!(late, Err(AnswerError::NotOpen(_))), "{late:?}");
+}
+
+#[tokio::test]
+async fn what_was_told_is_bound_to_the_receipt_and_stays_out_of_the_leaf() {
+    let site = Site::ordinary().await;
+    let mut call =
+        site.rehearsal.scenes().unwrap().into_iter().find(|scene| scene.connector == "claude-code").unwrap();
+    call.body = json!({
+        "session_id": "s", "hook_event_name": "PermissionRequest", "tool_name": "Read",
+        "tool_input": {"file_path": "a.txt", "limit": 5000},
+    });
+    site.send(&call, "1").await.unwrap();
+    let leaf = site.receipts().await.pop().unwrap();
+    let decision = statement_of(&leaf.bytes)["predicate"]["decision"].clone();
+    assert_eq!(
+        ("MODIFY", "DENY"),
+        (decision["verdict"].as_str().unwrap(), decision["expressed"].as_str().unwrap())
+    );
+    assert_eq!("at most 100 rows", decision["reason"], "the policy's own words");
+    let told = open_disclosure(&leaf.disclosure.unwrap()).unwrap().told;
+    assert_eq!(Some("at most 100 rows; retry with `limit` to 100 changed"), told.as_deref());
+}
+
+#[tokio::test]
 async fn one_denied_call_denies_its_frame_and_each_has_a_receipt() {
     let site = Site::ordinary().await;
     let call = |id: &str, name: &str, input: Value| json!({"type": "tool_use", "id": id, "tool_name": name, "input": input, "tool_info": {"type": "client", "tool_type": "bash_20250124"}});
@@ -274,8 +322,12 @@ async fn one_denied_call_denies_its_frame_and_each_has_a_receipt() {
     let answer: Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!("deny", answer["action"]);
     assert_eq!([Verdict::Allow, Verdict::Deny], site.verdicts().await.as_slice());
-    let told: Vec<_> = site.receipts().await.into_iter().filter_map(|leaf| leaf.summary.expressed).collect();
+    let receipts = site.receipts().await;
+    let told: Vec<_> = receipts.iter().filter_map(|leaf| leaf.summary.expressed.clone()).collect();
     assert_eq!(["DENY", "DENY"], told.as_slice());
+    let allowed = receipts.iter().find(|leaf| leaf.summary.verdict == Some(Verdict::Allow)).unwrap();
+    let reason = statement_of(&allowed.bytes)["predicate"]["decision"]["reason"].clone();
+    assert_eq!("a known agent may work", reason, "why it was allowed, not why its neighbour was denied");
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use countersign_schemas::{
 use countersign_sdk::Said;
 use countersign_sdk::parse::sha256_hex;
 use countersign_store::{
-    ApprovalWrite, Commit, CommitError, GrantWrite, OutboxEntry, OutboxWrite, SessionWrite, StoreError,
+    ApprovalWrite, Commit, CommitError, GrantWrite, OutboxEntry, OutboxWrite, SessionState, SessionWrite,
+    StoreError,
 };
 use tracing::{info, warn};
 
@@ -91,27 +92,50 @@ impl Pipeline {
         approved: bool,
         comment: Option<String>,
     ) -> Result<Resolved, AnswerError> {
-        let mut approval = self.store.approval(id).await?.ok_or_else(|| AnswerError::NotOpen(id.clone()))?;
-        authorise(&approval, approver, approved)?;
-        let quorum = approval.rule.as_ref().map_or(1, |rule| rule.quorum.max(1));
-        if approved {
-            approval.approved_by.push(approver.name.clone());
+        for _ in 0..ATTEMPTS_MAX {
+            let (state, mut approval) = self.open_question(id).await?;
+            authorise(&approval, approver, approved)?;
+            let quorum = approval.rule.as_ref().map_or(1, |rule| rule.quorum.max(1));
+            if approved {
+                approval.approved_by.push(approver.name.clone());
+            }
             let count = approval.approved_by.len();
-            if u32::try_from(count).unwrap_or(u32::MAX) < quorum {
-                let write = ApprovalWrite::Open(Box::new(approval));
-                let commit = Commit { approvals: vec![write], ..Commit::default() };
-                self.store.commit(commit).await.map_err(AnswerError::Commit)?;
-                return Ok(Resolved::Counted { approved: count, quorum });
+            if !approved || u32::try_from(count).unwrap_or(u32::MAX) >= quorum {
+                let all = approval.approved_by.join(", ");
+                let answer = ApprovalAnswer {
+                    approved,
+                    approver: if approved { all } else { approver.name.clone() },
+                    at: self.clock.now(),
+                    channel: approver.channel.clone(),
+                    comment,
+                };
+                return self.settle(routes, &approval, &answer).await.map(Resolved::Settled);
+            }
+            // Bound to the session's version: a refusal in between must not be undone, nor another approval lost.
+            let session = SessionWrite {
+                context: state.context,
+                expected_version: state.version,
+                id: approval.action.session.id.clone(),
+            };
+            let approvals = vec![ApprovalWrite::Open(Box::new(approval))];
+            match self.store.commit(Commit { approvals, session: Some(session), ..Commit::default() }).await {
+                Ok(_) => return Ok(Resolved::Counted { approved: count, quorum }),
+                Err(CommitError::Conflict) => {}
+                Err(error) => return Err(AnswerError::Commit(error)),
             }
         }
-        let answer = ApprovalAnswer {
-            approved,
-            approver: if approved { approval.approved_by.join(", ") } else { approver.name.clone() },
-            at: self.clock.now(),
-            channel: approver.channel.clone(),
-            comment,
-        };
-        self.settle(routes, &approval, &answer).await.map(Resolved::Settled)
+        Err(AnswerError::Commit(CommitError::Conflict))
+    }
+
+    /// An open question and the state of its session, read so that a change to either shows in the session's version.
+    /// A question whose time is up is not open, also while nobody has settled it yet.
+    async fn open_question(&self, id: &ApprovalId) -> Result<(SessionState, Approval), AnswerError> {
+        let not_open = || AnswerError::NotOpen(id.clone());
+        let session = self.store.approval(id).await?.ok_or_else(not_open)?.action.session.id;
+        let state = self.store.session(&session).await?;
+        let approval =
+            self.store.approval(id).await?.filter(|approval| approval.expires_at > self.clock.now());
+        Ok((state, approval.ok_or_else(not_open)?))
     }
 
     /// Denies, or escalates, what has waited long enough. Called in short intervals by a task of the service.
@@ -130,7 +154,7 @@ impl Pipeline {
                 Ok(receipt) => {
                     info!(approval.id = %approval.approval_id, receipt.id = %receipt, "nobody answered in time")
                 }
-                Err(AnswerError::Commit(CommitError::NotOpen(_))) => {}
+                Err(AnswerError::NotOpen(_)) => {}
                 Err(error) => {
                     warn!(approval.id = %approval.approval_id, %error, "cannot settle an expired question: {error}")
                 }
@@ -300,6 +324,7 @@ impl Pipeline {
         }
         let mut disclosed = evidence::disclosed_action(action, None);
         disclosed.comment.clone_from(&answer.comment);
+        disclosed.told = evidence::told(&decision, &expression);
         Draft { disclosed, predicate }
     }
 }

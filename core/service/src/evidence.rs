@@ -245,6 +245,12 @@ pub fn disclosed_action(action: &Action, modified: Option<&serde_json::Map<Strin
     }
 }
 
+/// What the vendor was told, where that is more than the decision's own reason.
+#[must_use]
+pub fn told(decision: &Decision, expression: &Expression) -> Option<String> {
+    (expression.reason != decision.reason).then(|| expression.reason.clone())
+}
+
 /// The leaf's view of a decision.
 #[must_use]
 pub fn decision_view(
@@ -261,7 +267,7 @@ pub fn decision_view(
         expressed: expression.expressed,
         modified_sha256: modified,
         parameters_sha256,
-        reason: expression.reason.clone(),
+        reason: decision.reason.clone(),
         severity: decision.severity,
         verdict: decision.verdict,
     }

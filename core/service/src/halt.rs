@@ -14,6 +14,11 @@ impl HaltBoard {
         Self(ArcSwap::from_pointee(halts))
     }
 
+    /// From now on, this one is in force too.
+    pub fn give(&self, halt: &Halt) {
+        self.0.rcu(|halts| halts.iter().chain([halt]).cloned().collect::<Vec<_>>());
+    }
+
     /// From now on, these are in force.
     pub fn set(&self, halts: Vec<Halt>) {
         self.0.store(halts.into());
@@ -52,6 +57,14 @@ mod tests {
         let agent = Agent { id: "agent-7".into(), ..Agent::default() };
         let identity = Identity { agent, human: Some(human), ..Identity::default() };
         assert_eq!(want, HaltBoard::new(vec![halt]).stops("claude-code", &identity).is_some());
+    }
+
+    #[test]
+    fn a_further_halt_leaves_the_others_in_force() {
+        let halt = |what| Halt { at: Timestamp(0), by: "ann".into(), reason: "drill".into(), what };
+        let board = HaltBoard::new(vec![halt(HaltScope::Connector("a".into()))]);
+        board.give(&halt(HaltScope::Connector("b".into())));
+        assert!(["a", "b"].iter().all(|name| board.stops(name, &Identity::default()).is_some()));
     }
 
     #[test]

@@ -82,6 +82,9 @@ pub(crate) enum Refusal {
 /// A session that changes this often while one decision is made is not going to stand still.
 const ATTEMPTS_MAX: usize = 64;
 
+/// How soon a bulk receipt is tried again when the queue is full.
+const GAP_RETRY: Duration = Duration::from_millis(5);
+
 impl Pipeline {
     /// Puts the parts together.
     #[must_use]
@@ -150,7 +153,7 @@ impl Pipeline {
         let raw_sha256 = sha256_hex(&request.body);
         let seen = OnceLock::new();
 
-        let decided = match self.admit() {
+        let decided = match self.admit(route, deadline) {
             Ok(_permit) => {
                 let decide = self.decide(route, &request, &raw_sha256, &seen);
                 // Reads may be dropped anywhere; a commit that was accepted is written whether or not we wait for it.
@@ -171,7 +174,12 @@ impl Pipeline {
         reply
     }
 
-    fn admit(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+    /// Lets a call in. One that is late already (its body took too long to arrive) is not begun: a decision that is
+    /// ready at once would otherwise leave after the deadline.
+    fn admit(&self, route: &Route, deadline: Instant) -> Result<SemaphorePermit<'_>, Refusal> {
+        if Instant::now() >= deadline {
+            return Err(Refusal::Late(route.budget));
+        }
         if self.is_draining() {
             return Err(Refusal::Draining);
         }
@@ -261,6 +269,10 @@ impl Pipeline {
                 route.metrics.shed()
             }
             Refusal::Late(_) => route.metrics.late(),
+            // Said once, where the store stopped; a line for each call would bury it.
+            Refusal::Store(StoreError::Stopped(_)) | Refusal::Commit(CommitError::Stopped(_)) => {
+                route.metrics.fault();
+            }
             _ => {
                 route.metrics.fault();
                 error!(connector = %route.name, %refusal, "denied: {refusal}");
@@ -285,7 +297,16 @@ impl Pipeline {
     pub async fn receipt_gaps(&self) {
         let Some(batch) = self.gaps.take() else { return };
         let count = batch.count();
-        match self.commit_gaps(&batch).await {
+        let written = loop {
+            match self.commit_gaps(&batch).await {
+                // The very load that fills the gaps fills the queue; these receipts wait for room and are not lost.
+                Err(Refusal::Commit(CommitError::Busy) | Refusal::Contended) => {
+                    tokio::time::sleep(GAP_RETRY).await;
+                }
+                written => break written,
+            }
+        };
+        match written {
             Ok(()) => info!(gap.requests = count, "receipted {count} requests that were denied in bulk"),
             Err(refusal) => {
                 error!(%refusal, gap.requests = count, "cannot receipt {count} denied requests: {refusal}")

@@ -22,8 +22,7 @@ impl Pipeline {
     /// A sentence, when it could not be made durable. It is in force all the same: a kill switch does not wait for
     /// a disk.
     pub async fn halt(&self, halt: Halt) -> Result<ReceiptId, String> {
-        let in_force = self.store.halts().await.unwrap_or_default();
-        self.halts.set(in_force.into_iter().chain([halt.clone()]).collect());
+        self.halts.give(&halt);
         let view = HaltView {
             active: true,
             by: halt.by.clone(),

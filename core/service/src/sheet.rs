@@ -431,6 +431,7 @@ impl Clerk<'_> {
         predicate.approval = approval_view(judged, self.now);
         predicate.deferral = deferral_view(judged);
         draft.disclosed = evidence::disclosed_action(action, decision.modified.as_ref());
+        draft.disclosed.told = evidence::told(decision, &told.expression);
         draft
     }
 }
