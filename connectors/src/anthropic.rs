@@ -193,7 +193,7 @@ impl Gate for InferenceHooks {
         Ok(Normalized { events, frame, idempotency })
     }
 
-    fn answer(&self, _frame: &Frame, said: &[Said]) -> Reply {
+    fn answer(&self, _frame: &Frame, said: &[Said<'_>]) -> Reply {
         let refusal = said.iter().find(|said| said.expression.expressed != Expressed::Allow);
         let mut answer = match refusal {
             None if said.is_empty() => json!({"action": "deny", "deny_reason": "nothing was decided"}),
@@ -294,6 +294,7 @@ impl Delivery {
             duration_ms: None,
             error: error.map(|text| parse::cut(text, ERROR_CHARS_MAX).to_owned()),
             identity: self.identity.clone(),
+            output: Some(output.clone()),
             output_bytes,
             output_sha256,
             session: self.session.clone(),
@@ -347,7 +348,6 @@ impl Delivery {
         let call = call_id.map_or_else(|| format!("{} {place}", self.id), str::to_owned);
         let info = Info(block.get("tool_info").unwrap_or(&Value::Null));
         let mut facets = Facets { external: info.is_external(raw).then_some(true), ..Facets::default() };
-        parse::facets_of(&parameters, &mut facets);
         if let Some(host) = info.host()
             && !facets.hosts.contains(&host)
         {

@@ -233,7 +233,7 @@ impl Gate for Webhooks {
         }
     }
 
-    fn answer(&self, frame: &Frame, said: &[Said]) -> Reply {
+    fn answer(&self, frame: &Frame, said: &[Said<'_>]) -> Reply {
         if frame.name == VALIDATE {
             return Reply::json(&json!({"isSuccessful": true, "status": "OK"}));
         }
@@ -301,8 +301,6 @@ impl Webhooks {
         if let Some(Value::Object(context)) = rest.get_mut("plannerContext") {
             context.shift_remove("userMessage");
         }
-        let mut facets = Facets::default();
-        parse::facets_of(&parameters, &mut facets);
         let mut events = Vec::with_capacity(2);
         if let Some(text) =
             read.planner_context.and_then(|context| context.user_message).filter(|text| !text.is_empty())
@@ -322,7 +320,7 @@ impl Webhooks {
             call_id: metadata.plan_step_id,
             delivery_id: request.header("x-ms-correlation-id").map(str::to_owned),
             effect: Effect::Invoke,
-            facets,
+            facets: Facets::default(),
             identity,
             operation: ANALYZE.to_owned(),
             parameters,

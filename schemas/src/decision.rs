@@ -24,6 +24,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Self; 5] = [Self::Allow, Self::Deny, Self::Modify, Self::StepUp, Self::Defer];
+
     /// The wire name.
     #[must_use]
     pub fn as_str(self) -> &'static str {

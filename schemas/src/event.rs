@@ -55,6 +55,9 @@ pub struct Outcome {
     pub error: Option<String>,
     /// Who acted.
     pub identity: Identity,
+    /// The output, for detectors to look at. Never written anywhere.
+    #[serde(skip)]
+    pub output: Option<Value>,
     /// Size of the output in bytes.
     pub output_bytes: u64,
     /// SHA-256 of the output as the vendor sent it, lower hex.

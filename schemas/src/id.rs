@@ -1,16 +1,19 @@
 //! Identifiers: a prefix that says what it names, and 26 Crockford base32 digits.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::Timestamp;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const DIGITS: usize = 26;
+/// Every prefix has three letters.
+const LENGTH: usize = 3 + 1 + DIGITS;
 
 /// The text is not an identifier of the wanted kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,13 +23,15 @@ pub struct IdError {
     text: String,
 }
 
-fn encode(prefix: &str, bits: u128) -> String {
-    let mut text = String::with_capacity(prefix.len() + 1 + DIGITS);
-    text.push_str(prefix);
-    text.push('_');
-    for digit in (0..DIGITS).rev() {
-        let index = usize::try_from((bits >> (digit * 5)) & 31).unwrap_or(0);
-        text.push(char::from(ALPHABET[index]));
+/// The text of an identifier, in place: decisions handle dozens of them.
+type Text = [u8; LENGTH];
+
+fn encode(prefix: &str, mut bits: u128) -> Text {
+    let mut text = [b'_'; LENGTH];
+    text[..3].copy_from_slice(&prefix.as_bytes()[..3]);
+    for digit in text[4..].iter_mut().rev() {
+        *digit = ALPHABET[(bits & 31) as usize];
+        bits >>= 5;
     }
     text
 }
@@ -36,12 +41,13 @@ fn is_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'z') && !matches!(byte, b'i' | b'l' | b'o' | b'u')
 }
 
-fn check(prefix: &'static str, text: &str) -> Result<(), IdError> {
+fn check(prefix: &'static str, text: &str) -> Result<Text, IdError> {
     let digits = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
     match digits {
-        Some(digits) if digits.len() == DIGITS && digits.bytes().all(is_digit) => Ok(()),
-        _ => Err(IdError { prefix, text: text.to_owned() }),
+        Some(digits) if digits.bytes().all(is_digit) => text.as_bytes().try_into().ok(),
+        _ => None,
     }
+    .ok_or_else(|| IdError { prefix, text: text.to_owned() })
 }
 
 /// 128 bits that only these inputs give, in this order. Each part is length-prefixed, so `["ab", "c"]` and
@@ -57,10 +63,10 @@ fn derive(parts: &[&str]) -> u128 {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
-        pub struct $name(String);
+    ($(#[doc = $doc:literal])* $name:ident, $prefix:literal) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Text);
 
         impl $name {
             /// What every identifier of this kind begins with.
@@ -84,13 +90,44 @@ macro_rules! id {
             /// The text form.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.0
+                // Digits and a prefix: never anything but ASCII.
+                std::str::from_utf8(&self.0).unwrap_or_default()
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.as_str()).finish()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                false
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                schemars::json_schema!({
+                    "description": concat!($($doc),*).trim(),
+                    "type": "string",
+                    "pattern": format!("^{}_[0-9a-hjkmnp-tv-z]{{{DIGITS}}}$", $prefix),
+                })
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
@@ -98,14 +135,13 @@ macro_rules! id {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                check($prefix, text)?;
-                Ok(Self(text.to_owned()))
+                check($prefix, text).map(Self)
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                let text = Cow::<'de, str>::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }

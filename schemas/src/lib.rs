@@ -7,11 +7,13 @@
 mod action;
 mod approval;
 mod decision;
+mod degree;
 mod event;
 mod generate;
 mod id;
 mod identity;
 mod receipt;
+mod risk;
 mod session;
 mod time;
 
@@ -20,6 +22,7 @@ pub use approval::{Approval, ApprovalAnswer, Grant, GrantScope, Halt, HaltScope,
 pub use decision::{
     ApprovalRule, Decision, Deferral, DeferralKind, Expressed, Expression, PolicyRef, Severity, Verdict,
 };
+pub use degree::{Degree, DegreeError};
 pub use event::{Event, Intent, Observation, Outcome, OutcomeStatus, SessionBoundary};
 pub use generate::all;
 pub use id::{ActionId, ApprovalId, GrantId, IdError, OutboxId, ReceiptId, SessionId};
@@ -29,5 +32,6 @@ pub use receipt::{
     GapView, HaltView, IdentityView, OutcomeView, PAYLOAD_TYPE, PREDICATE_TYPE, PolicyChangeView, PolicyView,
     Predicate, ReceiptKind, STATEMENT_TYPE, SessionView, Statement, Subject, SubjectDigest, VendorView,
 };
-pub use session::{Context, PriorAction};
+pub use risk::Risk;
+pub use session::{Context, Person, Prior, PriorAction, PriorOutcome, Trend};
 pub use time::{Timestamp, TimestampError};

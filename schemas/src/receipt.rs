@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     ActionId, ApprovalId, Assurance, DeferralKind, Delegation, Effect, Expressed, HaltScope, OutcomeStatus,
-    PolicyRef, ReceiptId, SessionId, Severity, Timestamp, Tool, Verdict,
+    PolicyRef, ReceiptId, Risk, SessionId, Severity, Timestamp, Tool, Verdict,
 };
 
 /// `_type` of every statement.
@@ -82,6 +82,22 @@ pub enum ReceiptKind {
 }
 
 impl ReceiptKind {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::Decision,
+        Self::Resolution,
+        Self::Outcome,
+        Self::Observation,
+        Self::Intent,
+        Self::SessionStart,
+        Self::SessionEnd,
+        Self::Gap,
+        Self::PolicyChange,
+        Self::Halt,
+        Self::KeyEpoch,
+        Self::Erasure,
+    ];
+
     /// The wire name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -174,6 +190,9 @@ pub struct ActionView {
     pub effect: Effect,
     /// The vendor's word for the operation.
     pub operation: String,
+    /// What was measured about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
     /// Findings of detectors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub risk_signals: Vec<String>,
@@ -418,6 +437,9 @@ pub struct OutcomeView {
     /// How long it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+    /// Labels of what it returned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// Size of the output.
     pub output_bytes: u64,
     /// SHA-256 of the output.

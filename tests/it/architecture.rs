@@ -6,15 +6,18 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate may know of ours.
-const MAY_KNOW: [(&str, &[&str]); 9] = [
+const MAY_KNOW: [(&str, &[&str]); 12] = [
     ("schemas", &[]),
     ("sdk", &["schemas"]),
+    ("classify", &[]),
+    ("drift", &["schemas"]),
+    ("facets", &["schemas"]),
     ("engine", &["schemas"]),
     ("receipt", &["schemas"]),
     ("store", &["receipt", "schemas"]),
     ("export", &["receipt", "schemas"]),
     ("connectors", &["schemas", "sdk"]),
-    ("service", &["engine", "receipt", "schemas", "sdk", "store"]),
+    ("service", &["classify", "drift", "engine", "facets", "receipt", "schemas", "sdk", "store"]),
     ("cli", &["connectors", "engine", "export", "receipt", "schemas", "sdk", "service", "store"]),
 ];
 

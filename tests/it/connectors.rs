@@ -450,10 +450,10 @@ fn expressed(spec: Option<&FrameSpec>, verdict: Verdict) -> Expressed {
     }
 }
 
-fn said(action: Option<&Action>, verdict: Verdict, expressed: Expressed, reason: &str) -> Said {
+fn said<'a>(action: Option<&'a Action>, verdict: Verdict, expressed: Expressed, reason: &str) -> Said<'a> {
     let modified = || Map::from_iter([("changed".to_owned(), json!(true))]);
     Said {
-        action: action.cloned(),
+        action,
         expression: Expression { degraded: None, expressed, reason: reason.to_owned() },
         modified: (expressed == Expressed::Modify).then(modified),
         receipt_id: Some(ReceiptId::derived(&["fixture"])),
@@ -464,7 +464,7 @@ fn said(action: Option<&Action>, verdict: Verdict, expressed: Expressed, reason:
 }
 
 /// The answer's body; it is always a success and JSON.
-fn reply(parts: &Parts, spec: &ConnectorSpec, frame: &str, said: &[Said]) -> Value {
+fn reply(parts: &Parts, spec: &ConnectorSpec, frame: &str, said: &[Said<'_>]) -> Value {
     let reply = parts.gate.answer(&Frame::named(frame), said);
     assert!((200..300).contains(&reply.status), "{} {frame}: {}", spec.name, reply.status);
     serde_json::from_slice(&reply.body).unwrap_or_else(|error| panic!("{} {frame}: {error}", spec.name))

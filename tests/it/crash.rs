@@ -59,12 +59,24 @@ impl Site {
         key.or_else(|| self.rehearsal.lookup(name))
     }
 
-    fn serve(&self) -> Running {
+    fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.args(["--config".as_ref(), self.config.as_os_str(), "serve".as_ref()]);
         command.envs(self.keys.iter().map(|(key, value)| (key, value)));
         command.env("REHEARSAL_WEBHOOK", self.rehearsal.lookup("REHEARSAL_WEBHOOK").unwrap());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command
+    }
+
+    /// Starts it, which it refuses; returns what it says.
+    fn refuse(&self) -> String {
+        let output = self.command().output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(Some(3), output.status.code(), "{complaint}");
+        complaint
+    }
+
+    fn serve(&self) -> Running {
+        let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let log = std::thread::spawn(move || {
             BufReader::new(stderr)
@@ -104,6 +116,34 @@ impl Site {
             }
         }
         allowed
+    }
+
+    /// Calls, and lets `before` happen to each call, until calls have been denied for a while: none may be allowed once
+    /// one was denied, and every answer is in time. Returns the receipt ids of what was answered ALLOW.
+    async fn call_until_denied(&self, address: &str, padding: &str, before: impl Fn(usize)) -> Vec<String> {
+        /// Long enough for the log to say why.
+        const WHILE: Duration = Duration::from_secs(2);
+        let client = Egress::new([address.to_owned()]).unwrap();
+        let mut allowed = Vec::new();
+        let mut denied: Option<Instant> = None;
+        for at in 0..20_000 {
+            before(at);
+            let id = at.to_string();
+            let call = scene("generic", action(&id, "s", "read", json!({"note": padding})));
+            let started = Instant::now();
+            let answer = self.call(&client, address, &call, &id).await.expect("an answer");
+            assert!(started.elapsed() < Duration::from_secs(5), "inside the vendor's window");
+            match answer["decision"].as_str() {
+                Some("ALLOW") => {
+                    assert_eq!(None, denied, "once stopped, it stays stopped");
+                    allowed.push(answer["receipt_id"].as_str().unwrap().to_owned());
+                }
+                Some("DENY") if denied.get_or_insert(started).elapsed() > WHILE => return allowed,
+                Some("DENY") => {}
+                _ => panic!("neither allowed nor denied: {answer}"),
+            }
+        }
+        panic!("{} calls were allowed, and not enough denied", allowed.len());
     }
 
     async fn call(&self, client: &Egress, address: &str, scene: &Scene, id: &str) -> Option<Value> {
@@ -195,18 +235,65 @@ async fn killed_under_load_200_times_it_has_every_receipt_that_was_acknowledged(
 /// A mount that goes away with the test.
 struct Mount(PathBuf);
 
+impl Mount {
+    fn new(at: &Path, what: &[&str]) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount").args(what).arg(at).status().unwrap();
+        assert!(mounted.success(), "this test mounts a file system, which takes root");
+        Self(at.to_owned())
+    }
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
         let _unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-fn mount_small(at: &Path, options: &str) -> Mount {
-    std::fs::create_dir_all(at).unwrap();
-    let mounted =
-        Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
-    assert!(mounted.success(), "this test mounts a tmpfs, which takes root");
-    Mount(at.to_owned())
+/// A disk in a file. It becomes read-only at its first error, as the disks of most servers are mounted.
+struct Disk {
+    image: PathBuf,
+    mount: Mount,
+}
+
+impl Disk {
+    fn new(dir: &Path) -> Self {
+        let image = dir.join("image");
+        std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+        assert!(Command::new("mkfs.ext4").arg("-q").arg(&image).status().unwrap().success());
+        Self { mount: Self::mount(&image, &dir.join("disk")), image }
+    }
+
+    fn mount(image: &Path, at: &Path) -> Mount {
+        Mount::new(at, &["-t", "ext4", "-o", "loop,errors=remount-ro", image.to_str().unwrap()])
+    }
+
+    /// Reports an error of the disk to the kernel's ext4, which then does what it does of itself.
+    fn fail(&self) {
+        let source =
+            Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(&self.mount.0).output().unwrap();
+        let device = String::from_utf8(source.stdout).unwrap();
+        let device = device.trim().strip_prefix("/dev/").unwrap();
+        std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").unwrap();
+    }
+
+    /// What an operator does then.
+    fn repair(self) -> Self {
+        let (image, at) = (self.image, self.mount.0.clone());
+        drop(self.mount);
+        let repaired = Command::new("e2fsck").args(["-f", "-y"]).arg(&image).output().unwrap();
+        assert!(matches!(repaired.status.code(), Some(0 | 1)), "{repaired:?}");
+        Self { mount: Self::mount(&image, &at), image }
+    }
+}
+
+/// The one line that says why every call is denied.
+fn why_stopped(log: &str) -> &str {
+    let stopped = "the store has stopped, every call is denied until a restart";
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(stopped)).collect();
+    let [why] = lines.as_slice() else { panic!("one line says why: {log}") };
+    println!("{why}");
+    why
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,65 +301,61 @@ fn mount_small(at: &Path, options: &str) -> Mount {
 async fn on_a_full_disk_every_call_is_denied_in_time_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk");
-    let _mount = mount_small(&disk, "size=96m");
+    let _mount = Mount::new(&disk, &["-t", "tmpfs", "-o", "size=96m", "tmpfs"]);
     let site = Site::set(dir.path(), &disk.join("data"));
     let Running { address, mut child, log } = site.serve();
-    let client = Egress::new([address.clone()]).unwrap();
-    let (mut allowed, mut denied) = (Vec::new(), 0);
-    let padding = "x".repeat(20_000);
-    for at in 0..5_000 {
-        let id = at.to_string();
-        let call = scene("generic", action(&id, "s", "read", json!({"note": padding})));
-        let started = Instant::now();
-        let answer = site.call(&client, &address, &call, &id).await.expect("an answer");
-        assert!(started.elapsed() < Duration::from_secs(5), "inside the vendor's window");
-        match answer["decision"].as_str() {
-            Some("ALLOW") => {
-                assert_eq!(0, denied, "once stopped, it stays stopped");
-                allowed.push(answer["receipt_id"].as_str().unwrap().to_owned());
-            }
-            _ => denied += 1,
-        }
-        if denied == 20 {
-            break;
-        }
-    }
-    assert_eq!(20, denied, "the disk never filled up");
+    let allowed = site.call_until_denied(&address, &"x".repeat(20_000), |_| {}).await;
     child.kill().unwrap();
     child.wait().unwrap();
-    let log = log.join().unwrap();
-    let why =
-        log.lines().find(|line| line.contains("the store has stopped, every call is denied until a restart"));
-    println!(
-        "{} allowed, then denied; the log says: {}",
-        allowed.len(),
-        why.expect("one line that says why")
-    );
+    why_stopped(&log.join().unwrap());
     let grown = Command::new("mount").args(["-o", "remount,size=512m"]).arg(&disk).status().unwrap();
     assert!(grown.success());
     site.audit(&allowed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "mounts an ext4, which takes root"]
+async fn on_a_disk_that_becomes_read_only_every_call_is_denied_in_time_and_nothing_is_lost() {
+    const CALLS_BEFORE: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::new(dir.path());
+    let site = Site::set(dir.path(), &disk.mount.0.join("data"));
+    let Running { address, mut child, log } = site.serve();
+    let fail = |at| {
+        if at == CALLS_BEFORE {
+            disk.fail()
+        }
+    };
+    let mut allowed = site.call_until_denied(&address, "", fail).await;
+    assert_eq!(CALLS_BEFORE, allowed.len());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let log = log.join().unwrap();
+    let why = why_stopped(&log);
+    // As the journal is told, or the index, whichever writes first.
+    assert!(why.contains("Read-only file system") || why.contains("disk I/O error"), "{why}");
+    let _disk = disk.repair();
+    let Running { address, mut child, log } = site.serve();
+    let client = Egress::new([address.clone()]).unwrap();
+    let call = scene("generic", action("again", "s", "read", json!({})));
+    let answer = site.call(&client, &address, &call, "again").await.expect("an answer");
+    assert_eq!("ALLOW", answer["decision"]);
+    allowed.push(answer["receipt_id"].as_str().unwrap().to_owned());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    log.join().unwrap();
+    site.audit(&allowed).await;
+}
+
+#[test]
 #[ignore = "mounts a tmpfs, which takes root"]
-async fn on_a_read_only_disk_it_does_not_start_and_says_why() {
+fn on_a_read_only_disk_it_does_not_start_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk");
-    let _mount = mount_small(&disk, "size=1m,ro");
-    let site = Site::set(dir.path(), &disk.join("data"));
-    let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
-        .args(["--config".as_ref(), site.config.as_os_str(), "serve".as_ref()])
-        .envs(site.keys.iter().map(|(key, value)| (key, value)))
-        .env("REHEARSAL_WEBHOOK", site.rehearsal.lookup("REHEARSAL_WEBHOOK").unwrap())
-        .output()
-        .unwrap();
-    assert_eq!(Some(3), output.status.code());
-    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        complaint.contains("the store cannot be opened") && complaint.contains("Read-only"),
-        "{complaint}"
-    );
-    println!("{complaint}");
+    let _mount = Mount::new(&disk, &["-t", "tmpfs", "-o", "size=1m,ro", "tmpfs"]);
+    let complaint = Site::set(dir.path(), &disk.join("data")).refuse();
+    let told = ["the store cannot be opened", "Read-only"].iter().all(|part| complaint.contains(part));
+    assert!(told, "{complaint}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,13 +383,6 @@ async fn an_older_copy_of_the_data_is_refused_at_start() {
     run(1).await;
     std::fs::remove_dir_all(&site.data).unwrap();
     std::fs::rename(&copy, &site.data).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
-        .args(["--config".as_ref(), site.config.as_os_str(), "serve".as_ref()])
-        .envs(site.keys.iter().map(|(key, value)| (key, value)))
-        .env("REHEARSAL_WEBHOOK", site.rehearsal.lookup("REHEARSAL_WEBHOOK").unwrap())
-        .output()
-        .unwrap();
-    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(Some(3), output.status.code(), "{complaint}");
+    let complaint = site.refuse();
     assert!(complaint.contains("older copy"), "{complaint}");
 }

@@ -6,19 +6,12 @@
 
 #![no_main]
 
-use std::path::Path;
-use std::sync::LazyLock;
-
-use countersign_connectors::registry;
-use countersign_sdk::http::Egress;
-use countersign_sdk::jwks::KeySets;
-use countersign_sdk::schemas::{Event, Expressed, Expression, Timestamp, Verdict};
-use countersign_sdk::{Caller, ConnectorSpec, Env, Frame, Inbound, Parts, Said};
+use countersign_connectors_fuzz::CONNECTORS;
+use countersign_sdk::schemas::{Action, Event, Expressed, Expression, Timestamp, Verdict};
+use countersign_sdk::{Caller, Frame, Inbound, Said};
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-
-static CONNECTORS: LazyLock<Vec<Parts>> = LazyLock::new(|| registry().iter().map(connect).collect());
 
 const EXPRESSED: [Expressed; 6] = [
     Expressed::Allow,
@@ -31,7 +24,7 @@ const EXPRESSED: [Expressed; 6] = [
 
 fuzz_target!(|input: &[u8]| {
     let Some((&pick, input)) = input.split_first() else { return };
-    let parts = &CONNECTORS[usize::from(pick) % CONNECTORS.len()];
+    let parts = &CONNECTORS[usize::from(pick) % CONNECTORS.len()].parts;
     let end = input.iter().position(|byte| *byte == 0);
     let (path, body) = end.map_or((&[][..], input), |end| (&input[..end], &input[end + 1..]));
     let path = String::from_utf8_lossy(path).into_owned();
@@ -43,7 +36,7 @@ fuzz_target!(|input: &[u8]| {
         Err(error) => (error.frame.unwrap_or_else(Frame::unreadable), Vec::new()),
     };
     for expressed in EXPRESSED {
-        let mut said: Vec<Said> = events.iter().filter_map(|event| about(event, expressed)).collect();
+        let mut said: Vec<Said<'_>> = events.iter().filter_map(|event| about(event, expressed)).collect();
         if said.is_empty() {
             said.push(saying(None, expressed));
         }
@@ -53,51 +46,20 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-fn about(event: &Event, expressed: Expressed) -> Option<Said> {
+fn about(event: &Event, expressed: Expressed) -> Option<Said<'_>> {
     match event {
-        Event::Action(action) => Some(saying(Some(action.as_ref().clone()), expressed)),
+        Event::Action(action) => Some(saying(Some(action), expressed)),
         _ => None,
     }
 }
 
-fn saying(action: Option<countersign_sdk::schemas::Action>, expressed: Expressed) -> Said {
+fn saying(action: Option<&Action>, expressed: Expressed) -> Said<'_> {
     Said {
-        modified: action.as_ref().map(|action| action.parameters.clone()),
+        modified: action.map(|action| action.parameters.clone()),
         action,
         expression: Expression { degraded: None, expressed, reason: String::new() },
         receipt_id: None,
         ticket: None,
         verdict: Verdict::Deny,
-    }
-}
-
-/// Builds a connector as its fixtures configure it.
-fn connect(spec: &ConnectorSpec) -> Parts {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(spec.name);
-    let table = |name: &str| -> toml::Table {
-        std::fs::read_to_string(folder.join(name)).unwrap_or_default().parse().unwrap()
-    };
-    let secrets = table("secrets.toml");
-    let lookup = |name: &str| match secrets.get(name) {
-        Some(secret) => secret.as_str().map(str::to_owned),
-        None => std::fs::read_to_string(folder.join(name)).ok(),
-    };
-    let settings = serde_json::to_value(table("settings.toml")).unwrap();
-    let env = Env {
-        egress: &Egress::new(hosts(&settings)).unwrap(),
-        instance: spec.name,
-        keys: &KeySets::default(),
-        lookup: &lookup,
-        public_url: "https://countersign.example.com",
-    };
-    (spec.connect)(settings, &env).unwrap()
-}
-
-fn hosts(settings: &Value) -> Vec<String> {
-    match settings {
-        Value::String(text) => text.split('/').nth(2).map(str::to_owned).into_iter().collect(),
-        Value::Array(list) => list.iter().flat_map(hosts).collect(),
-        Value::Object(map) => map.values().flat_map(hosts).collect(),
-        _ => Vec::new(),
     }
 }

@@ -278,7 +278,7 @@ impl Gate for Hooks {
         Ok(Normalized { events, frame, idempotency })
     }
 
-    fn answer(&self, frame: &Frame, said: &[Said]) -> Reply {
+    fn answer(&self, frame: &Frame, said: &[Said<'_>]) -> Reply {
         let Some(said) = said.first() else { return Reply::json(&block("nothing was decided")) };
         let body = match frame.name.as_str() {
             PRE_TOOL_USE => self.pre_tool_use(said),
@@ -338,7 +338,7 @@ impl Hooks {
         }
     }
 
-    fn pre_tool_use(&self, said: &Said) -> Value {
+    fn pre_tool_use(&self, said: &Said<'_>) -> Value {
         let reason = reason(&said.expression.reason);
         let decision = |word: &str| json!({"permissionDecision": word, "permissionDecisionReason": reason});
         let granted = self.allow == AllowAs::Grant;
@@ -359,7 +359,7 @@ impl Hooks {
         hook_specific(PRE_TOOL_USE, specific)
     }
 
-    fn permission_request(&self, said: &Said) -> Value {
+    fn permission_request(&self, said: &Said<'_>) -> Value {
         let granted = self.allow == AllowAs::Grant;
         let decision = match (said.expression.expressed, &said.modified) {
             (Expressed::Allow, _) if !granted => return json!({}),
@@ -439,8 +439,7 @@ impl Hook {
             None if self.source.event == PERMISSION_REQUEST => self.unnamed_call(&raw, &parameters),
             None => return Err("`tool_use_id` is missing or not a text"),
         };
-        let mut facets = Facets { external: is_external(&raw).then_some(true), ..Facets::default() };
-        parse::facets_of(&parameters, &mut facets);
+        let facets = Facets { external: is_external(&raw).then_some(true), ..Facets::default() };
         Ok(Action {
             action_id: self.action_id(&call),
             call_id,
@@ -478,6 +477,7 @@ impl Hook {
             call_id: Some(call),
             duration_ms: self.body.get("duration_ms").and_then(Value::as_u64),
             error,
+            output: Some(output.clone()),
             output_bytes,
             output_sha256,
             status,

@@ -91,7 +91,7 @@ fn token_source(oauth: &OauthSettings, env: &Env<'_>) -> Result<TokenSource, Con
 
 #[async_trait]
 impl Held for Outlet {
-    fn callback(&self, action: &Action, said: &Said) -> Callback {
+    fn callback(&self, action: &Action, said: &Said<'_>) -> Callback {
         let url = action.vendor_fields.get(CALLBACK_URL).and_then(Value::as_str).unwrap_or_default();
         Callback(json!(Owed {
             answer: GenericAnswer { id: action.delivery_id.clone(), ..GenericAnswer::of(said) },

@@ -271,11 +271,15 @@ impl GenericRequest {
                 None => format!("`{path}` is not what the contract says"),
             }
         })?;
-        request.check()?;
-        Ok(request)
+        request.checked()
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// The request, when it has what every kind needs.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::read`].
+    pub(super) fn checked(self) -> Result<Self, String> {
         if self.version != VERSION {
             return Err(format!("`version` is not {VERSION}"));
         }
@@ -293,6 +297,6 @@ impl GenericRequest {
                 return Err(format!("`{key}` is not 1 to {ID_BYTES_MAX} bytes long"));
             }
         }
-        Ok(())
+        Ok(self)
     }
 }

@@ -211,16 +211,22 @@ impl Gate for Hook {
     }
 
     fn normalize(&self, request: &Inbound<Verified>) -> Result<Normalized, NormalizeError> {
-        let body = parse::object(&request.body)?;
-        let kind = body.get("type").and_then(Value::as_str).unwrap_or_default();
-        // A type that we do not know may be something that waits for our answer.
-        let frame = [GenericKind::Outcome, GenericKind::Intent, GenericKind::SessionEnd]
-            .into_iter()
-            .find(|known| known.as_str() == kind)
-            .unwrap_or(GenericKind::Action);
-        let frame = Frame::named(frame.as_str());
+        let (frame, read) = match serde_json::from_slice::<GenericRequest>(&request.body) {
+            Ok(read) => (Frame::named(read.kind.as_str()), read.checked()),
+            // Once more, slowly, for what is wrong with it.
+            Err(_) => {
+                let body = parse::object(&request.body)?;
+                let kind = body.get("type").and_then(Value::as_str).unwrap_or_default();
+                // A type that we do not know may be something that waits for our answer.
+                let kind = [GenericKind::Outcome, GenericKind::Intent, GenericKind::SessionEnd]
+                    .into_iter()
+                    .find(|known| known.as_str() == kind)
+                    .unwrap_or(GenericKind::Action);
+                (Frame::named(kind.as_str()), GenericRequest::read(body))
+            }
+        };
         let refuse = |reason: String| NormalizeError::in_frame(frame.clone(), reason);
-        let read = GenericRequest::read(body).map_err(refuse)?;
+        let read = read.map_err(refuse)?;
         let idempotency = parse::canonical(&json!([read.kind, request.caller().name, read.id]));
         let held = read.kind == GenericKind::Action && read.callback_url.is_some();
         let event = self.event(request, read).map_err(refuse)?;
@@ -228,7 +234,7 @@ impl Gate for Hook {
         Ok(Normalized { events: vec![event], frame, idempotency })
     }
 
-    fn answer(&self, frame: &Frame, said: &[Said]) -> Reply {
+    fn answer(&self, frame: &Frame, said: &[Said<'_>]) -> Reply {
         let Some(said) = said.first() else {
             return reply(200, &GenericAnswer::refusal("nothing was decided"));
         };
@@ -258,7 +264,7 @@ impl GenericAnswer {
         }
     }
 
-    fn of(said: &Said) -> Self {
+    fn of(said: &Said<'_>) -> Self {
         let expressed = said.expression.expressed;
         let refusal = Self {
             receipt_id: said.receipt_id.clone(),
@@ -323,8 +329,7 @@ impl Hook {
     ) -> Result<Event, String> {
         let tool = read.tool.ok_or("`tool` is missing")?;
         let effect = read.effect.unwrap_or_default();
-        let mut facets = Facets { labels: read.labels, ..read.facets.unwrap_or_default().into() };
-        parse::facets_of(&read.parameters, &mut facets);
+        let facets = Facets { labels: read.labels, ..read.facets.unwrap_or_default().into() };
         let mut vendor_fields = read.rest;
         if let Some(url) = read.callback_url {
             let destinations =
@@ -360,14 +365,15 @@ impl Hook {
         timestamp: Timestamp,
     ) -> Result<Event, String> {
         let call = read.call_id.ok_or("`call_id` is missing")?;
-        let (output_sha256, output_bytes) =
-            parse::output_digest(&read.output.unwrap_or_else(|| Value::String(String::new())));
+        let output = read.output.unwrap_or_else(|| Value::String(String::new()));
+        let (output_sha256, output_bytes) = parse::output_digest(&output);
         Ok(Event::Outcome(Outcome {
             action_id: Env::action_id(&self.instance, read.tenant.as_deref(), &session.vendor_id, &call),
             call_id: Some(call),
             duration_ms: read.duration_ms,
             error: read.error,
             identity,
+            output: Some(output),
             output_bytes,
             output_sha256,
             session,

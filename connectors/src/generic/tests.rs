@@ -32,7 +32,7 @@ fn unverified(body: &Value) -> Inbound {
     Inbound::new(String::new(), String::new(), http::HeaderMap::new(), body, Timestamp(0))
 }
 
-fn said(expressed: Expressed, ticket: bool) -> Said {
+fn said(expressed: Expressed, ticket: bool) -> Said<'static> {
     Said {
         action: None,
         expression: Expression { degraded: None, expressed, reason: "because".to_owned() },

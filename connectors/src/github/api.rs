@@ -185,7 +185,7 @@ impl App {
 
 #[async_trait]
 impl Held for App {
-    fn callback(&self, action: &Action, said: &Said) -> Callback {
+    fn callback(&self, action: &Action, said: &Said<'_>) -> Callback {
         let allowed = said.expression.expressed == Expressed::Allow;
         let receipt = said.receipt_id.as_ref().map_or("none", |receipt| receipt.as_str());
         let word = said.expression.expressed.as_str();

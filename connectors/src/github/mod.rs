@@ -164,7 +164,7 @@ impl Gate for Webhook {
         Ok(Normalized { events: vec![Event::Observation(observation)], frame, idempotency })
     }
 
-    fn answer(&self, frame: &Frame, said: &[Said]) -> Reply {
+    fn answer(&self, frame: &Frame, said: &[Said<'_>]) -> Reply {
         let said = said.first();
         let body = match (frame.name.as_str(), said) {
             (PING | OTHER, _) => json!({}),

@@ -65,6 +65,7 @@ pub(crate) fn folder(path: &Path) -> &Path {
 fn anchor(config: &mut Config, base: &Path) {
     let join = |path: &mut PathBuf| *path = base.join(&*path);
     join(&mut config.policies.dir);
+    config.context.catalogue.iter_mut().for_each(join);
     join(&mut config.store.dir);
     config.store.checkpoint_file.as_mut().map(join).unwrap_or_default();
     let secrets = config.api.callers.values_mut().map(|caller| &mut caller.token);

@@ -5,8 +5,10 @@ use countersign_schemas::{Action, Context, Decision, Severity, Timestamp, Verdic
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::index::Names;
 use crate::policies::Policies;
-use crate::request::{Built, Subject};
+use crate::reads::covers;
+use crate::request::Subject;
 use crate::resolve::{Matches, Resolution, relies_on, resolve};
 use crate::rule::{Outcome, PolicyClass, PolicyInfo};
 
@@ -43,7 +45,7 @@ pub struct Explanation {
     /// The same for the action as a MODIFY changed it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub considered_after_modify: Vec<Considered>,
-    /// Dotted context paths that some policy reads and nobody knows.
+    /// Dotted context paths that some policy whose scope admits the action reads and nobody knows.
     pub unpopulated: Vec<String>,
 }
 
@@ -93,11 +95,11 @@ pub enum Finding {
 pub fn explain(policies: &Policies, action: &Action, context: &Context, now: Timestamp) -> Explanation {
     let judgement = judge(policies, action, context, now);
     let considered = |pass: Option<&Pass>| pass.map(|pass| pass.considered(policies)).unwrap_or_default();
-    let unpopulated = judgement.first.iter().flat_map(|pass| &pass.matches.unpopulated);
+    let unpopulated = judgement.first.iter().flat_map(|pass| pass.unpopulated(policies));
     Explanation {
         considered: considered(judgement.first.as_ref()),
         considered_after_modify: considered(judgement.second.as_ref()),
-        unpopulated: unpopulated.map(|path| (*path).to_owned()).collect(),
+        unpopulated: unpopulated.map(str::to_owned).collect(),
         decision: judgement.decision,
     }
 }
@@ -172,17 +174,20 @@ struct Pass {
 impl Pass {
     /// `None` when there is no request to evaluate.
     fn run(policies: &Policies, subject: &Subject<'_>) -> Option<Self> {
-        let built = policies.builder().build(subject)?;
+        let names = policies.builder().names(subject.action);
+        let slices = policies.index().slices(subject.action.effect, &names);
+        let wanted = slices.iter().fold(0, |wanted, slice| wanted | slice.wanted);
+        let built = policies.builder().build(subject, &names, wanted)?;
         let authorizer = Authorizer::new();
         let mut pass = Self { matches: Matches::default(), scoped: Vec::new() };
-        for slice in policies.index().slices(subject.action.effect, &built.names) {
+        for slice in slices {
             for set in &slice.sets {
                 let response = authorizer.is_authorized(&built.request, set, &built.entities);
                 pass.note(policies, &response);
             }
             pass.scoped.extend(&slice.rules);
         }
-        pass.finish(policies, subject, built);
+        pass.finish(policies, subject, &names, built.unpopulated);
         Some(pass)
     }
 
@@ -200,11 +205,17 @@ impl Pass {
     }
 
     /// Sorts what was found, since Cedar reports in no order, and sets aside what does not count.
-    fn finish(&mut self, policies: &Policies, subject: &Subject<'_>, built: Built) {
-        self.matches.unpopulated = built.unpopulated;
+    fn finish(
+        &mut self,
+        policies: &Policies,
+        subject: &Subject<'_>,
+        names: &Names,
+        unpopulated: Vec<&'static str>,
+    ) {
+        self.matches.unpopulated = unpopulated;
         self.scoped.sort_unstable();
         let (effect, matches) = (subject.action.effect, &mut self.matches);
-        self.scoped.retain(|rule| policies.rule(*rule).scope.admits(effect, &built.names));
+        self.scoped.retain(|rule| policies.rule(*rule).scope.admits(effect, names));
         if policies.options().strict_reference {
             let lacking =
                 |rule: &&usize| matches.unpopulated.iter().any(|path| relies_on(policies.rule(**rule), path));
@@ -220,6 +231,14 @@ impl Pass {
         };
         matches.fulfilled = matches.satisfied.iter().copied().filter(fulfilled).collect();
         matches.satisfied.retain(|rule| !matches.fulfilled.contains(rule));
+    }
+
+    /// What is not known, of all that the policies in scope read.
+    fn unpopulated(&self, policies: &Policies) -> impl Iterator<Item = &'static str> {
+        let reads =
+            |rule: &usize, path: &str| policies.rule(*rule).reads.paths().any(|read| covers(read, path));
+        let known = self.matches.unpopulated.iter().copied();
+        known.filter(move |path| self.scoped.iter().any(|rule| reads(rule, path)))
     }
 
     fn considered(&self, policies: &Policies) -> Vec<Considered> {

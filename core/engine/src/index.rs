@@ -12,6 +12,7 @@ use cedar_policy::{
 };
 use countersign_schemas::Effect;
 
+use crate::request::Wanted;
 use crate::rule::{bit, slot};
 
 /// What a request's principal and resource are and lie in, each name once.
@@ -92,6 +93,16 @@ fn effects_in(uids: &[EntityUid], actions: &Entities) -> u16 {
         .fold(0, |effects, effect| effects | bit(effect))
 }
 
+/// A policy, as it is filed.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) policy: Policy,
+    /// Index of its rule.
+    pub(crate) rule: usize,
+    /// What it reads.
+    pub(crate) wanted: Wanted,
+}
+
 /// Policies with the same scope, permits and forbids apart: Cedar reports only the policies that determined its
 /// answer, so all that are satisfied are told only by sets of one effect.
 #[derive(Debug, Default)]
@@ -100,14 +111,20 @@ pub(crate) struct Slice {
     pub(crate) rules: Vec<usize>,
     /// One or two sets, none of them empty.
     pub(crate) sets: Vec<PolicySet>,
+    /// What any of them reads.
+    pub(crate) wanted: Wanted,
 }
 
 impl Slice {
-    fn new(members: &[(usize, Policy)]) -> Result<Self, String> {
-        let mut slice = Self { rules: members.iter().map(|(rule, _)| *rule).collect(), sets: Vec::new() };
+    fn new(members: &[Member]) -> Result<Self, String> {
+        let mut slice = Self {
+            rules: members.iter().map(|member| member.rule).collect(),
+            sets: Vec::new(),
+            wanted: members.iter().fold(0, |wanted, member| wanted | member.wanted),
+        };
         for effect in [CedarEffect::Permit, CedarEffect::Forbid] {
             let policies =
-                members.iter().map(|(_, policy)| policy).filter(|policy| policy.effect() == effect);
+                members.iter().map(|member| &member.policy).filter(|policy| policy.effect() == effect);
             let set = PolicySet::from_policies(policies.cloned()).map_err(|error| error.to_string())?;
             if !set.is_empty() {
                 slice.sets.push(set);
@@ -133,16 +150,15 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Files policies, given as index of the rule, scope and policy. The error is Cedar's word for why it puts
-    /// them into no set.
-    pub(crate) fn new(members: Vec<(usize, &Scope, Policy)>) -> Result<Self, String> {
+    /// Files policies by their scopes. The error is Cedar's word for why it puts them into no set.
+    pub(crate) fn new(members: Vec<(&Scope, Member)>) -> Result<Self, String> {
         let mut index = Self::default();
-        let mut filed: HashMap<Key, Vec<(usize, Policy)>> = HashMap::new();
-        for (rule, scope, policy) in members {
+        let mut filed: HashMap<Key, Vec<Member>> = HashMap::new();
+        for (scope, member) in members {
             let resource = index.number(scope.resource.as_ref());
             let principal = index.number(scope.principal.as_ref());
             for slot in scope.slots() {
-                filed.entry((slot, resource, principal)).or_default().push((rule, policy.clone()));
+                filed.entry((slot, resource, principal)).or_default().push(member.clone());
             }
         }
         for (key, members) in filed {
@@ -152,7 +168,7 @@ impl Index {
     }
 
     /// One slice with everything in it: what the index is measured and tested against.
-    pub(crate) fn flat(members: &[(usize, Policy)]) -> Result<Self, String> {
+    pub(crate) fn flat(members: &[Member]) -> Result<Self, String> {
         Ok(Self { flat: Some(Slice::new(members)?), ..Self::default() })
     }
 

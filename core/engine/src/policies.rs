@@ -1,6 +1,6 @@
 //! A policy set: loaded whole, validated whole, never changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::annotations::{self, Annotations};
-use crate::index::{Index, Scope};
+use crate::index::{Index, Member, Scope};
 use crate::problem::{PolicyErrors, PolicyProblem};
 use crate::reads::Reads;
-use crate::request::Builder;
+use crate::request::{Builder, wanted};
 use crate::rule::{PolicyInfo, Rule};
 
 /// Policies are text that people write; a file this large is something else.
@@ -176,7 +176,9 @@ impl Policies {
     ///
     /// [`PolicyErrors`] when Cedar refuses the set, which it did not when it was loaded.
     pub fn unindexed(self) -> Result<Self, PolicyErrors> {
-        let members: Vec<(usize, Policy)> = self.cedar.iter().cloned().enumerate().collect();
+        let members = self.rules.iter().zip(&self.cedar).enumerate();
+        let members: Vec<Member> =
+            members.map(|(number, (rule, policy))| member(number, rule, policy)).collect();
         let index = Index::flat(&members).map_err(|error| PolicyProblem::new("", error))?;
         Ok(Self { index, ..self })
     }
@@ -201,6 +203,10 @@ impl Policies {
     pub(crate) fn rule(&self, number: usize) -> &Rule {
         &self.rules[number]
     }
+}
+
+fn member(rule: usize, of: &Rule, policy: &Policy) -> Member {
+    Member { policy: policy.clone(), rule, wanted: wanted(of.reads.paths()) }
 }
 
 fn bundle_sha256(rules: &[Rule]) -> String {
@@ -409,10 +415,10 @@ impl Loader<'_> {
         }
         let open = rules().filter(|rule| rule.scope.is_open()).count();
         let (rules, cedar): (Vec<Rule>, Vec<Policy>) = members.into_iter().unzip();
-        let paths: BTreeSet<&str> = rules.iter().flat_map(|rule| rule.reads.paths()).collect();
         let literals = cedar.iter().flat_map(Policy::entity_literals).collect();
         let filed = rules.iter().zip(&cedar).enumerate();
-        let filed = filed.map(|(number, (rule, policy))| (number, &rule.scope, policy.clone())).collect();
+        let filed =
+            filed.map(|(number, (rule, policy))| (&rule.scope, member(number, rule, policy))).collect();
         let index = Index::new(filed).map_err(|error| PolicyProblem::new("", error))?;
         if open > OPEN_POLICIES_WORTH_A_WARNING {
             self.warn(format!(
@@ -426,7 +432,7 @@ impl Loader<'_> {
             ));
         }
         Ok(Policies {
-            builder: Builder::new(&paths, literals, &self.vocabulary.actions)?,
+            builder: Builder::new(literals, &self.vocabulary.actions)?,
             bundle_sha256: bundle_sha256(&rules),
             index,
             numbers: cedar.iter().map(|policy| policy.id().clone()).zip(0..).collect(),

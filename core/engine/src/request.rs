@@ -1,15 +1,17 @@
 //! From an action to a Cedar request: typed values only, never through JSON, and only what the loaded policies read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 
 use cedar_policy::{
     Context as CedarContext, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request,
     RestrictedExpression,
 };
-use countersign_schemas::{Action, Context, Effect, Facets, Timestamp, Verdict};
+use countersign_schemas::{Action, Context, Degree, Effect, Facets, Timestamp, Verdict};
 use serde_json::Value;
 
 use crate::index::Names;
+use crate::ledger;
 use crate::problem::{PolicyErrors, PolicyProblem};
 use crate::reads::covers;
 use crate::rule::slot;
@@ -30,6 +32,7 @@ enum Attr {
     Number(i64),
     Text(String),
     Texts(Vec<String>),
+    Degree(Degree),
     Moment(Timestamp),
 }
 
@@ -54,6 +57,7 @@ impl Attr {
             Self::Texts(texts) => {
                 RestrictedExpression::new_set(texts.into_iter().map(RestrictedExpression::new_string))
             }
+            Self::Degree(degree) => RestrictedExpression::new_decimal(degree.to_string()),
             Self::Moment(moment) => RestrictedExpression::new_datetime(moment.to_string()),
         }
     }
@@ -101,14 +105,38 @@ const FACETS: [Attribute; 14] = [
     ("facets.tables", |s| Attr::texts(&s.facets?.tables)),
 ];
 
-const SESSION: [Attribute; 12] = [
+const PERSON: [Attribute; 5] = [
+    ("person.deniedCount", |s| Attr::count(s.session.person.as_ref()?.denied_count)),
+    ("person.labels", |s| Attr::texts(&s.session.person.as_ref()?.labels)),
+    ("person.sessions", |s| Attr::count(s.session.person.as_ref()?.sessions)),
+    ("person.untrusted", |s| Some(Attr::Flag(s.session.person.as_ref()?.untrusted))),
+    ("person.vendors", |s| Attr::texts(&s.session.person.as_ref()?.vendors)),
+];
+
+const RISK: [Attribute; 7] = [
+    ("risk.confidence", |s| Some(Attr::Degree(s.session.risk.as_ref()?.confidence))),
+    ("risk.distance", |s| s.session.risk.as_ref()?.distance.map(Attr::Degree)),
+    ("risk.drift", |s| s.session.risk.as_ref()?.drift.map(Attr::Degree)),
+    ("risk.effectGap", |s| s.session.risk.as_ref()?.effect_gap.map(Attr::Degree)),
+    ("risk.escalation", |s| Some(Attr::Number(i64::from(s.session.risk.as_ref()?.escalation)))),
+    ("risk.scopeExpansion", |s| s.session.risk.as_ref()?.scope_expansion.map(Attr::Degree)),
+    ("risk.unusual", |s| Some(Attr::Flag(s.session.risk.as_ref()?.unusual))),
+];
+
+const SESSION: [Attribute; 19] = [
     ("session.actionCount", |s| Attr::count(s.session.action_count)),
+    ("session.chainLength", |s| Attr::count(s.session.chain)),
+    ("session.delegated", |s| Some(Attr::Flag(s.session.parent.is_some()))),
     ("session.deniedCount", |s| Attr::count(s.session.denied_count)),
+    ("session.driftAverage", |s| s.session.drift.map(|drift| Attr::Degree(drift.ema))),
+    ("session.driftMax", |s| s.session.drift.map(|drift| Attr::Degree(drift.max))),
     ("session.effects", |s| Attr::texts(s.session.effects.keys())),
     ("session.ended", |s| Some(Attr::Flag(s.session.ended_at.is_some()))),
     ("session.failedCount", |s| Attr::count(s.session.failed_count)),
     ("session.hasRequest", |s| Some(Attr::Flag(s.session.request.is_some()))),
+    ("session.injection", |s| Some(Attr::Degree(s.session.injection))),
     ("session.labels", |s| Attr::texts(&s.session.labels)),
+    ("session.lastMinute", |s| Attr::count(ledger::last_minute(s.session, s.now))),
     ("session.recentDenied", |s| {
         Attr::count(s.session.recent.iter().filter(|prior| prior.verdict == Verdict::Deny).count() as u64)
     }),
@@ -116,7 +144,37 @@ const SESSION: [Attribute; 12] = [
     ("session.request", |s| s.session.request.clone().map(Attr::Text)),
     ("session.requests", |s| Attr::count(s.session.requests)),
     ("session.secondsSinceStart", |s| Attr::count(s.session.started_at?.until(s.now).as_secs())),
+    ("session.untrusted", |s| Some(Attr::Flag(s.session.untrusted))),
 ];
+
+/// Attributes of a request, one bit each: the tables one after the other, the parameters last.
+pub(crate) type Wanted = u128;
+
+const FACETS_AT: usize = CONTEXT.len();
+const PERSON_AT: usize = FACETS_AT + FACETS.len();
+const RISK_AT: usize = PERSON_AT + PERSON.len();
+const SESSION_AT: usize = RISK_AT + RISK.len();
+const PARAMS_AT: usize = SESSION_AT + SESSION.len();
+const _: () = assert!(PARAMS_AT + PARAMS.len() <= Wanted::BITS as usize);
+
+/// The attributes that are populated for whoever reads `paths`.
+pub(crate) fn wanted<'p>(paths: impl Iterator<Item = &'p str>) -> Wanted {
+    let attributes = CONTEXT
+        .iter()
+        .chain(&FACETS)
+        .chain(&PERSON)
+        .chain(&RISK)
+        .chain(&SESSION)
+        .map(|(path, _)| (*path).to_owned());
+    let params = PARAMS.iter().map(|(name, _)| format!("params.{name}"));
+    let attributes: Vec<String> = attributes.chain(params).collect();
+    let mut wanted = 0;
+    for path in paths {
+        let covered = attributes.iter().enumerate().filter(|(_, attribute)| covers(path, attribute));
+        wanted |= covered.fold(0, |wanted, (at, _)| wanted | 1 << at);
+    }
+    wanted
+}
 
 /// What type the schema gives a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,15 +304,20 @@ fn path_ends(paths: &[String]) -> Vec<String> {
 /// How requests are built for one policy set.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    actions: Vec<(EntityUid, Entity)>,
-    context: Vec<Attribute>,
-    facets: Vec<Attribute>,
+    actions: Vec<ActionNode>,
     /// Entities that some policy names. Nothing can lie `in` another one, so the others are not put into requests:
     /// Cedar's transitive closure of a request's entities would cost a quarter of a decision.
     literals: HashSet<EntityUid>,
     names: TypeNames,
-    params: Vec<(&'static str, ParamType)>,
-    session: Vec<Attribute>,
+}
+
+/// An action of the schema.
+#[derive(Debug)]
+struct ActionNode {
+    entity: Entity,
+    /// Nothing but the entity: all that most requests need.
+    entities: Entities,
+    uid: EntityUid,
 }
 
 #[derive(Debug)]
@@ -288,25 +351,18 @@ impl TypeNames {
     }
 }
 
-/// A request, what it names, and what was left out of it.
+/// A request, and what was left out of it.
 #[derive(Debug)]
-pub(crate) struct Built {
-    pub(crate) entities: Entities,
-    pub(crate) names: Names,
+pub(crate) struct Built<'a> {
+    pub(crate) entities: Cow<'a, Entities>,
     pub(crate) request: Request,
-    /// Dotted paths that some policy reads and nobody knows.
+    /// Dotted paths that are wanted and nobody knows.
     pub(crate) unpopulated: Vec<&'static str>,
 }
 
 impl Builder {
-    /// Prepares for policies that read `paths` and name `literals`. `actions` is the schema's action hierarchy.
-    pub(crate) fn new(
-        paths: &BTreeSet<&str>,
-        literals: HashSet<EntityUid>,
-        actions: &Entities,
-    ) -> Result<Self, PolicyErrors> {
-        let wanted = |attribute: &str| paths.iter().any(|path| covers(path, attribute));
-        let pick = |table: &[Attribute]| table.iter().filter(|(path, _)| wanted(path)).copied().collect();
+    /// Prepares for policies that name `literals`. `actions` is the schema's action hierarchy.
+    pub(crate) fn new(literals: HashSet<EntityUid>, actions: &Entities) -> Result<Self, PolicyErrors> {
         let action = |effect: Effect| {
             let found = actions.iter().find(|entity| entity.uid().id().unescaped() == effect.as_str());
             let uid = found.map(Entity::uid).ok_or_else(|| {
@@ -317,61 +373,85 @@ impl Builder {
             })?;
             let ancestors = actions.ancestors(&uid).into_iter().flatten();
             let ancestors = ancestors.filter(|uid| literals.contains(uid)).cloned().collect();
-            Ok((uid.clone(), Entity::new_no_attrs(uid, ancestors)))
+            let entity = Entity::new_no_attrs(uid.clone(), ancestors);
+            let entities = Entities::from_entities([entity.clone()], None)
+                .map_err(|error| PolicyProblem::new("schema.cedarschema", error.to_string()))?;
+            Ok(ActionNode { entity, entities, uid })
         };
         Ok(Self {
             actions: Effect::ALL.into_iter().map(action).collect::<Result<_, PolicyErrors>>()?,
-            context: pick(&CONTEXT),
-            facets: pick(&FACETS),
             literals,
             names: TypeNames::new()?,
-            params: PARAMS.into_iter().filter(|(name, _)| wanted(&format!("params.{name}"))).collect(),
-            session: pick(&SESSION),
         })
     }
 
-    /// Builds the request; `None` when Cedar refuses a value, which happens only for times that its `datetime`
-    /// cannot hold.
-    pub(crate) fn build(&self, subject: &Subject<'_>) -> Option<Built> {
+    /// Builds the request of what `names` names, with the attributes that are `wanted`; `None` when Cedar refuses a
+    /// value, which happens only for times that its `datetime` cannot hold.
+    pub(crate) fn build(&self, subject: &Subject<'_>, names: &Names, wanted: Wanted) -> Option<Built<'_>> {
         let mut unpopulated = Vec::new();
-        let mut pairs = fill(&self.context, "", subject, &mut unpopulated);
-        let facets = fill(&self.facets, "facets.", subject, &mut unpopulated);
-        let session = fill(&self.session, "session.", subject, &mut unpopulated);
-        for (name, fields) in [("facets", facets), ("params", self.params(subject)), ("session", session)] {
+        let mut fill = |table: &[Attribute], prefix: &str, at: usize| {
+            let mut fields = Vec::new();
+            for (path, value) in chosen(table, wanted, at) {
+                match value(subject) {
+                    Some(value) => {
+                        let name = path.strip_prefix(prefix).unwrap_or(path);
+                        fields.push((name.to_owned(), value.into_expression()));
+                    }
+                    None => unpopulated.push(*path),
+                }
+            }
+            fields
+        };
+        let mut pairs = fill(&CONTEXT, "", 0);
+        let facets = fill(&FACETS, "facets.", FACETS_AT);
+        let person = fill(&PERSON, "person.", PERSON_AT);
+        let risk = fill(&RISK, "risk.", RISK_AT);
+        let session = fill(&SESSION, "session.", SESSION_AT);
+        let params = chosen(&PARAMS, wanted, PARAMS_AT).filter_map(|(name, kind)| {
+            let value = kind.read(subject.action.parameters.get(*name)?)?;
+            Some(((*name).to_owned(), value.into_expression()))
+        });
+        let records = [
+            ("facets", facets),
+            ("params", params.collect()),
+            ("person", person),
+            ("risk", risk),
+            ("session", session),
+        ];
+        for (name, fields) in records {
             let record = RestrictedExpression::new_record(fields).ok()?;
             pairs.push((name.to_owned(), record));
         }
         let context = CedarContext::from_pairs(pairs).ok()?;
-        let names = self.names(subject.action);
-        let (action, action_entity) = self.actions.get(usize::from(slot(subject.action.effect)))?;
+        let action = self.actions.get(usize::from(slot(subject.action.effect)))?;
         let (principal, resource) = (names.principals.first()?, names.resources.first()?);
-        let within = |names: &[EntityUid]| {
-            names.iter().skip(1).filter(|uid| self.literals.contains(uid)).cloned().collect()
-        };
-        let entities = Entities::from_entities(
-            [
-                Entity::new_no_attrs(principal.clone(), within(&names.principals)),
-                Entity::new_no_attrs(resource.clone(), within(&names.resources)),
-                action_entity.clone(),
-            ],
-            None,
-        )
-        .ok()?;
+        let entities = self.entities(action, names)?;
         // No schema here: what is not populated is left out, and Cedar then reports who missed it.
         let request =
-            Request::new(principal.clone(), action.clone(), resource.clone(), context, None).ok()?;
-        Some(Built { entities, names, request, unpopulated })
+            Request::new(principal.clone(), action.uid.clone(), resource.clone(), context, None).ok()?;
+        Some(Built { entities, request, unpopulated })
     }
 
-    fn params(&self, subject: &Subject<'_>) -> Vec<(String, RestrictedExpression)> {
-        let value = |name: &str, kind: ParamType| kind.read(subject.action.parameters.get(name)?);
-        self.params
-            .iter()
-            .filter_map(|(name, kind)| Some(((*name).to_owned(), value(name, *kind)?.into_expression())))
-            .collect()
+    fn entities<'a>(&self, action: &'a ActionNode, names: &Names) -> Option<Cow<'a, Entities>> {
+        let mut entities = Vec::new();
+        for uids in [&names.principals, &names.resources] {
+            let (uid, within) = uids.split_first()?;
+            let within: HashSet<EntityUid> =
+                within.iter().filter(|uid| self.literals.contains(uid)).cloned().collect();
+            // One that lies in nothing that a policy names is as good as unknown.
+            if !within.is_empty() {
+                entities.push(Entity::new_no_attrs(uid.clone(), within));
+            }
+        }
+        if entities.is_empty() {
+            return Some(Cow::Borrowed(&action.entities));
+        }
+        entities.push(action.entity.clone());
+        Entities::from_entities(entities, None).ok().map(Cow::Owned)
     }
 
-    fn names(&self, action: &Action) -> Names {
+    /// What a request for `action` names.
+    pub(crate) fn names(&self, action: &Action) -> Names {
         let uid = |name: &EntityTypeName, id: &str| {
             EntityUid::from_type_name_and_id(name.clone(), EntityId::new(id))
         };
@@ -397,23 +477,9 @@ impl Builder {
     }
 }
 
-fn fill(
-    attributes: &[Attribute],
-    prefix: &str,
-    subject: &Subject<'_>,
-    unpopulated: &mut Vec<&'static str>,
-) -> Vec<(String, RestrictedExpression)> {
-    let mut fields = Vec::with_capacity(attributes.len() + 3);
-    for (path, value) in attributes {
-        match value(subject) {
-            Some(value) => {
-                let name = path.strip_prefix(prefix).unwrap_or(path);
-                fields.push((name.to_owned(), value.into_expression()));
-            }
-            None => unpopulated.push(path),
-        }
-    }
-    fields
+/// The entries of `table` that are wanted; the first has the bit `at`.
+fn chosen<T>(table: &[T], wanted: Wanted, at: usize) -> impl Iterator<Item = &T> {
+    table.iter().enumerate().filter(move |(entry, _)| wanted >> (at + entry) & 1 == 1).map(|(_, entry)| entry)
 }
 
 #[cfg(test)]
@@ -444,7 +510,9 @@ mod tests {
 
     #[test]
     fn every_attribute_of_the_schema_is_filled_and_no_other() {
-        check("ActionContext", "", &CONTEXT, &["facets", "params", "session"]);
+        check("ActionContext", "", &CONTEXT, &["facets", "params", "person", "risk", "session"]);
+        check("Person", "person.", &PERSON, &[]);
+        check("Risk", "risk.", &RISK, &[]);
         check("Facets", "facets.", &FACETS, &[]);
         check("Session", "session.", &SESSION, &[]);
     }
@@ -472,7 +540,7 @@ mod tests {
         let actions = schema.action_entities().unwrap();
         let mut literals: HashSet<EntityUid> = actions.iter().map(Entity::uid).collect();
         literals.insert("Vendor::\"test\"".parse().unwrap());
-        let builder = Builder::new(&BTreeSet::from([""]), literals, &actions).unwrap();
+        let builder = Builder::new(literals, &actions).unwrap();
         let cases = serde_json::json!({"cases": [{
             "name": "whole",
             "action": {
@@ -484,11 +552,24 @@ mod tests {
         }]});
         let cases: crate::cases::Cases = serde_json::from_value(cases).unwrap();
         let action = cases.cases[0].action.to_action(Timestamp(0));
-        let session =
-            Context { request: Some("r".to_owned()), started_at: Some(Timestamp(0)), ..Context::default() };
+        let session = Context {
+            drift: Some(countersign_schemas::Trend::default()),
+            risk: Some(countersign_schemas::Risk {
+                distance: Some(Degree::ZERO),
+                drift: Some(Degree::ZERO),
+                effect_gap: Some(Degree::ZERO),
+                scope_expansion: Some(Degree::ONE),
+                ..countersign_schemas::Risk::default()
+            }),
+            person: Some(countersign_schemas::Person::default()),
+            request: Some("r".to_owned()),
+            started_at: Some(Timestamp(0)),
+            ..Context::default()
+        };
         let subject =
             Subject { action: &action, facets: Some(&action.facets), now: Timestamp(0), session: &session };
-        let built = builder.build(&subject).unwrap();
+        let names = builder.names(subject.action);
+        let built = builder.build(&subject, &names, wanted([""].into_iter())).unwrap();
         assert!(built.unpopulated.is_empty(), "{:?}", built.unpopulated);
         let request = &built.request;
         let (Some(principal), Some(action), Some(resource), Some(context)) =

@@ -97,6 +97,7 @@ fn statement(number: u64, session: SessionView) -> Statement {
         call_id: Some(format!("call-{number}")),
         effect: Effect::Create,
         operation: "PreToolUse".to_owned(),
+        risk: None,
         risk_signals: Vec::new(),
         timestamp: decided_at,
         tool,

@@ -68,14 +68,14 @@ pub trait Gate: Send + Sync {
     /// Says what was decided, in the vendor's *success* format. Total: any frame, also [`Frame::unreadable`], and
     /// any expression has an answer. `said` has one entry per action of the frame, in order; a frame without
     /// actions has one entry without an action.
-    fn answer(&self, frame: &Frame, said: &[Said]) -> Reply;
+    fn answer(&self, frame: &Frame, said: &[Said<'_>]) -> Reply;
 }
 
 /// Answers later, by calling the vendor.
 #[async_trait]
 pub trait Held: Send + Sync {
     /// What has to be called, once `said` is final. Pure; the result waits in the durable outbox.
-    fn callback(&self, action: &Action, said: &Said) -> Callback;
+    fn callback(&self, action: &Action, said: &Said<'_>) -> Callback;
 
     /// Makes the call. Idempotent at the vendor, because it may be repeated. Re-reads the vendor's state before a
     /// late answer.
@@ -144,9 +144,9 @@ impl Frame {
 
 /// What is said about one action of a frame (or about the frame itself, when it has none).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Said {
+pub struct Said<'a> {
     /// The action, unless the frame has none.
-    pub action: Option<Action>,
+    pub action: Option<&'a Action>,
     /// What to say.
     pub expression: Expression,
     /// The parameters to run with, when MODIFY is expressed.

@@ -1,12 +1,11 @@
-//! Reading bodies: bounded depth, kept unknown fields, and what can be told of any tool's parameters.
+//! Reading bodies: bounded depth, kept unknown fields.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use url::Url;
 
 use crate::NormalizeError;
-use crate::schemas::{Facets, Human};
+use crate::schemas::Human;
 
 /// Reads a JSON object. serde_json refuses nesting beyond 128, so depth is bounded; the service bounds the size.
 ///
@@ -88,115 +87,9 @@ pub fn human(name: &str) -> Human {
     }
 }
 
-/// Fills `facets` with what can be told of parameters whatever the tool: URLs give hosts, mail addresses give
-/// recipients, path-like keys give paths. Over-approximates; bounded by the size of the parameters and by
-/// [`FACET_ENTRIES_MAX`] entries of a kind.
-pub fn facets_of(parameters: &Map<String, Value>, facets: &mut Facets) {
-    for (key, value) in parameters {
-        visit(key, value, facets);
-    }
-}
-
-/// A facet with more entries than this is cut: no policy needs the 257th host to see that there are many.
-pub const FACET_ENTRIES_MAX: usize = 256;
-
-fn visit(key: &str, value: &Value, facets: &mut Facets) {
-    match value {
-        Value::String(text) => visit_text(key, text, facets),
-        Value::Array(items) => items.iter().for_each(|item| visit(key, item, facets)),
-        Value::Object(map) => map.iter().for_each(|(key, value)| visit(key, value, facets)),
-        _ => {}
-    }
-}
-
-fn visit_text(key: &str, text: &str, facets: &mut Facets) {
-    let key = key.to_ascii_lowercase();
-    for word in text.split([' ', '\n', '\t', '"', '\'', '<', '>', '(', ')', ',', ';', '|', '`']) {
-        if word.contains("://")
-            && let Some(host) =
-                Url::parse(word).ok().and_then(|url| url.host_str().map(str::to_ascii_lowercase))
-        {
-            push(&mut facets.hosts, host);
-        }
-    }
-    if matches!(
-        key.as_str(),
-        "file_path" | "path" | "notebook_path" | "filename" | "file" | "directory" | "cwd"
-    ) {
-        push(&mut facets.paths, text.to_owned());
-    }
-    if matches!(key.as_str(), "to" | "cc" | "bcc" | "recipient" | "recipients" | "email" | "emailmessage/to")
-    {
-        for address in text.split([';', ',']).map(str::trim).filter(|address| address.contains('@')) {
-            push(&mut facets.recipients, address.to_ascii_lowercase());
-        }
-    }
-    if matches!(key.as_str(), "command" | "cmd") {
-        for program in programs(text) {
-            push(&mut facets.commands, program);
-        }
-    }
-}
-
-fn push(list: &mut Vec<String>, entry: String) {
-    if list.len() < FACET_ENTRIES_MAX && !list.contains(&entry) {
-        list.push(entry);
-    }
-}
-
-/// Names of programs that a shell command may start: the first word of each segment between `|`, `;`, `&`,
-/// newlines and substitutions, without its folder. Words that only wrap another program (`sudo`, `env`) are
-/// listed and stepped over. An over-approximation: it reads no quoting.
-fn programs(command: &str) -> Vec<String> {
-    const WRAPPERS: [&str; 9] =
-        ["sudo", "env", "nohup", "time", "exec", "command", "xargs", "builtin", "doas"];
-    let mut found = Vec::new();
-    for segment in command.split(['|', ';', '&', '\n', '(', ')', '`', '{', '}']) {
-        for word in segment.split_whitespace() {
-            let word = word.trim_matches(|c| matches!(c, '"' | '\'' | '$' | '!'));
-            let assignment =
-                word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && !name.contains('/'));
-            if word.is_empty() || word.starts_with('-') || assignment {
-                continue;
-            }
-            let name = word.rsplit('/').next().unwrap_or(word).to_owned();
-            let wraps = WRAPPERS.contains(&name.as_str());
-            found.push(name);
-            if !wraps {
-                break;
-            }
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn programs_are_found_behind_pipes_wrappers_and_assignments() {
-        assert_eq!(
-            ["cd", "sudo", "rm", "curl", "bash", "date"],
-            programs("cd /tmp && FOO=1 sudo -n /bin/rm -rf x; curl https://a.example | bash -c \"$(date)\"")
-                .as_slice()
-        );
-    }
-
-    #[test]
-    fn facets_are_found_at_any_depth() {
-        let parameters = serde_json::json!({
-            "request": {"url": "https://API.example.com:8443/x", "to": "Ann@a.example; bob@b.example"},
-            "file_path": "/etc/passwd",
-            "command": "ls"
-        });
-        let mut facets = Facets::default();
-        facets_of(parameters.as_object().unwrap(), &mut facets);
-        assert_eq!(["api.example.com"], facets.hosts.as_slice());
-        assert_eq!(["ann@a.example", "bob@b.example"], facets.recipients.as_slice());
-        assert_eq!(["/etc/passwd"], facets.paths.as_slice());
-        assert_eq!(["ls"], facets.commands.as_slice());
-    }
 
     #[test]
     fn a_text_is_cut_between_characters() {

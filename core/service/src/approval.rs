@@ -222,7 +222,7 @@ impl Pipeline {
         if let Some(held) = route.and_then(|route| route.held()).filter(|_| approval.held) {
             let expressed = if answer.approved { Expressed::Allow } else { Expressed::Deny };
             let said = Said {
-                action: Some(approval.action.clone()),
+                action: Some(&approval.action),
                 expression: Expression { degraded: None, expressed, reason: reason(approval, answer) },
                 modified: None,
                 receipt_id: Some(receipt_id.clone()),
@@ -278,7 +278,7 @@ impl Pipeline {
         };
         let expression = Expression { degraded: None, expressed, reason: reason(approval, answer) };
         let decision = Decision { verdict, modified: None, ..approval.decision.clone() };
-        predicate.action = Some(evidence::action_view(action, &fingerprint));
+        predicate.action = Some(evidence::action_view(action, &fingerprint, None));
         predicate.decision = Some(evidence::decision_view(&decision, &expression, Some(&fingerprint), 0));
         predicate.identity = Some(evidence::identity_view(&action.identity));
         predicate.parent = Some(approval.receipt_id.clone());

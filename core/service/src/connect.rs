@@ -128,7 +128,7 @@ impl Route {
 
     /// See [`Gate::answer`]. A panic is the DENY that was made at start.
     #[must_use]
-    pub fn answer(&self, frame: &Frame, said: &[Said]) -> Reply {
+    pub fn answer(&self, frame: &Frame, said: &[Said<'_>]) -> Reply {
         catch_unwind(AssertUnwindSafe(|| self.gate.answer(frame, said)))
             .unwrap_or_else(|_| self.last_resort.clone())
     }
@@ -153,7 +153,7 @@ impl Route {
 }
 
 /// Something said about a frame that has no action.
-pub(crate) fn bare(expressed: Expressed, verdict: Verdict, reason: &str) -> Said {
+pub(crate) fn bare(expressed: Expressed, verdict: Verdict, reason: &str) -> Said<'static> {
     Said {
         action: None,
         expression: Expression { degraded: None, expressed, reason: reason.to_owned() },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use countersign_receipt::{LeafHash, ReceiptKey, SealError, disclose};
 use countersign_schemas::{
     Action, ActionView, Decision, DecisionView, Disclosed, DisclosureMode, Expression, Identity,
-    IdentityView, Outcome, OutcomeView, PREDICATE_TYPE, PolicyView, Predicate, ReceiptId, ReceiptKind,
+    IdentityView, Outcome, OutcomeView, PREDICATE_TYPE, PolicyView, Predicate, ReceiptId, ReceiptKind, Risk,
     STATEMENT_TYPE, SessionId, SessionRef, SessionView, Source, Statement, Subject, SubjectDigest, Timestamp,
     VendorView, action_hash,
 };
@@ -190,13 +190,14 @@ impl Fingerprint {
 
 /// The leaf's view of an action.
 #[must_use]
-pub fn action_view(action: &Action, fingerprint: &Fingerprint) -> ActionView {
+pub fn action_view(action: &Action, fingerprint: &Fingerprint, risk: Option<Risk>) -> ActionView {
     ActionView {
         action_hash: fingerprint.action_hash.clone(),
         action_id: action.action_id.clone(),
         call_id: action.call_id.clone(),
         effect: action.effect,
         operation: action.operation.clone(),
+        risk,
         risk_signals: action.risk_signals.clone(),
         timestamp: action.timestamp,
         tool: action.tool.clone(),
@@ -285,11 +286,12 @@ pub fn policy_view(decision: &Decision) -> Option<PolicyView> {
 
 /// The leaf's view of an outcome.
 #[must_use]
-pub fn outcome_view(outcome: &Outcome) -> OutcomeView {
+pub fn outcome_view(outcome: &Outcome, labels: Vec<String>) -> OutcomeView {
     OutcomeView {
         action_id: outcome.action_id.clone(),
         call_id: outcome.call_id.clone(),
         duration_ms: outcome.duration_ms.map(|ms| ms.min(INTEGER_MAX)),
+        labels,
         output_bytes: outcome.output_bytes.min(INTEGER_MAX),
         output_sha256: outcome.output_sha256.clone(),
         status: outcome.status,

@@ -1,10 +1,12 @@
 //! The running program as a library: the request path, what happens beside it, and HTTP. Knows no vendor; it is
 //! given a [`Registry`].
 
+pub mod appraise;
 pub mod approval;
 pub mod clock;
 pub mod config;
 pub mod connect;
+mod contexts;
 pub mod degrade;
 pub mod evidence;
 pub mod export;
@@ -13,8 +15,10 @@ pub mod halt;
 pub mod http;
 pub mod metrics;
 mod outbox;
+mod people;
 pub mod pipeline;
 pub mod policies;
+mod pressure;
 mod record;
 mod sheet;
 pub mod telemetry;
@@ -34,6 +38,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::appraise::{AppraiseError, Appraiser};
 use crate::clock::Clock;
 use crate::config::{Config, Problem, StoreKind};
 use crate::connect::Routes;
@@ -46,7 +51,7 @@ use crate::policies::LoadError;
 /// Bytes of large bodies that may be in memory at once, before anybody is verified.
 const BUFFERED_BYTES_MAX: usize = 256 << 20;
 /// How soon denied calls get their bulk receipt.
-const GAP_EVERY: Duration = Duration::from_millis(20);
+const GAP_EVERY: Duration = Duration::from_millis(10);
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 const CALLBACK_EVERY: Duration = Duration::from_millis(200);
 /// Vendors keep failed deliveries for days; asking every few minutes is soon enough and costs one call.
@@ -80,6 +85,9 @@ pub enum StartError {
     /// The policies cannot be used.
     #[error("the policies cannot be used")]
     Policies(#[from] LoadError),
+    /// The catalogue or the detectors cannot be used.
+    #[error("`context` cannot be used")]
+    Context(#[from] AppraiseError),
     /// The store cannot be opened.
     #[error("the store cannot be opened")]
     Open(#[from] OpenError),
@@ -156,7 +164,8 @@ impl Service {
         let store = open_store(&config, lookup)?;
         let halts = HaltBoard::new(store.halts().await?);
         let notary = Notary::new(key, config.receipts.disclosure);
-        let pipeline = Pipeline::new(store, policies, notary, clock, config.limits.clone(), halts);
+        let appraiser = Appraiser::new(&config.context)?;
+        let pipeline = Pipeline::new(store, policies, notary, clock, config.limits.clone(), halts, appraiser);
         pipeline.receipt_start().await;
         info!(connectors = routes.len(), policies = pipeline.policies.load().len(), "armed");
         let app = App {
@@ -216,6 +225,8 @@ fn background(tasks: &mut JoinSet<()>, app: &App) {
         let pipeline = pipeline.clone();
         async move { pipeline.receipt_gaps().await }
     }));
+    let pipeline = app.pipeline.clone();
+    tasks.spawn(async move { pipeline.watch_pressure().await });
     let (pipeline, routes) = (app.pipeline.clone(), app.routes.clone());
     tasks.spawn(every(EXPIRE_EVERY, move || {
         let (pipeline, routes) = (pipeline.clone(), routes.clone());

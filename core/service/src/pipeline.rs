@@ -18,16 +18,22 @@ use futures::FutureExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{error, info, warn};
 
+use crate::appraise::Appraiser;
 use crate::clock::Clock;
 use crate::config::LimitSettings;
 use crate::connect::Route;
+use crate::contexts::Contexts;
 use crate::evidence::{EvidenceError, Notary};
 use crate::gap::GapLedger;
 use crate::halt::HaltBoard;
+use crate::people::People;
+use crate::pressure::Pressure;
 use crate::sheet::Sheet;
 
 /// Everything a decision may touch.
 pub struct Pipeline {
+    /// Measures actions and outcomes.
+    pub(crate) appraiser: Appraiser,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Bulk receipts for what was denied without one of its own.
@@ -40,10 +46,14 @@ pub struct Pipeline {
     pub notary: Notary,
     /// The policies in force.
     pub policies: ArcSwap<Policies>,
+    /// What people's other sessions did.
+    pub(crate) people: People,
     /// Remembers.
     pub store: Arc<dyn Store>,
+    contexts: Contexts,
     draining: AtomicBool,
     permits: Semaphore,
+    pressure: Pressure,
 }
 
 /// A request that was read, or as much of it as could be.
@@ -61,7 +71,7 @@ pub(crate) struct Reading {
 /// Why a verified request is denied without a receipt of its own.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("overloaded: too many decisions are in flight")]
+    #[error("overloaded: more calls than can be decided in time")]
     Overloaded,
     #[error("shutting down")]
     Draining,
@@ -95,15 +105,20 @@ impl Pipeline {
         clock: Arc<dyn Clock>,
         limits: LimitSettings,
         halts: HaltBoard,
+        appraiser: Appraiser,
     ) -> Self {
         Self {
+            appraiser,
             clock,
+            contexts: Contexts::default(),
             gaps: GapLedger::default(),
             halts,
             permits: Semaphore::new(limits.in_flight),
-            limits,
             notary,
+            people: People::default(),
             policies: ArcSwap::from_pointee(policies),
+            pressure: Pressure::new(limits.queue()),
+            limits,
             store,
             draining: AtomicBool::new(false),
         }
@@ -183,6 +198,9 @@ impl Pipeline {
         if self.is_draining() {
             return Err(Refusal::Draining);
         }
+        if self.pressure.is_high() {
+            return Err(Refusal::Overloaded);
+        }
         self.permits.try_acquire().map_err(|_| Refusal::Overloaded)
     }
 
@@ -202,11 +220,22 @@ impl Pipeline {
         if let Some(reply) = self.claim(route, &mut reading).await? {
             return Ok(reply);
         }
+        for event in &mut reading.events {
+            if let Event::Action(action) = event {
+                self.appraiser.complete(action);
+            }
+        }
         for _ in 0..ATTEMPTS_MAX {
             let state = self.store.session(&reading.session.id).await?;
-            let sheet = Sheet::fill(self, route, &reading, &state).await?;
+            let context = self.contexts.take(&reading.session.id, &state);
+            let sheet = Sheet::fill(self, route, &reading, &state, context).await?;
             match self.store.commit(sheet.commit).await {
                 Ok(_) => {
+                    if let Some(key) = sheet.person {
+                        let now = self.clock.now();
+                        self.people.note(key, &reading.session.id, route.kind(), &sheet.context, now);
+                    }
+                    self.contexts.put(reading.session.id, state.version + 1, sheet.context);
                     sheet
                         .tally
                         .iter()
@@ -291,6 +320,13 @@ impl Pipeline {
             return Reply { status: 503, ..route.deny(&frame, &refusal.to_string()) };
         }
         if spec.gates { route.deny(&frame, &refusal.to_string()) } else { route.pass(&frame) }
+    }
+
+    /// Watches for overload as long as it runs.
+    pub(crate) async fn watch_pressure(&self) {
+        loop {
+            self.pressure.look().await;
+        }
     }
 
     /// Writes the bulk receipts that are due. Called in short intervals by a task of the service.

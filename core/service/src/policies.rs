@@ -1,6 +1,7 @@
 //! Policies from a folder: loaded whole, tested, swapped whole. A bad set never replaces a good one.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use countersign_engine::{Options, Policies, PolicyErrors, PolicySource, Posture, evaluate};
@@ -10,7 +11,8 @@ use countersign_schemas::{
 };
 use tracing::{error, info};
 
-use crate::config::PolicySettings;
+use crate::appraise::Appraiser;
+use crate::config::{ContextSettings, PolicySettings};
 use crate::pipeline::Pipeline;
 
 /// Part of every set: an action that nobody may ever take, so that start and reload can prove that the engine
@@ -91,9 +93,9 @@ pub fn options(settings: &PolicySettings) -> Options {
 /// Facets of an action whose parameters were changed: what the new parameters show, on top of what was known before.
 /// Not only the former, because a connector may know of a host or recipient that no parameter names.
 fn refacet(changed: &Action) -> Facets {
-    let mut facets = changed.facets.clone();
-    countersign_sdk::parse::facets_of(&changed.parameters, &mut facets);
-    facets
+    static BUILTIN: LazyLock<Option<Appraiser>> =
+        LazyLock::new(|| Appraiser::new(&ContextSettings::default()).ok());
+    BUILTIN.as_ref().map_or_else(|| changed.facets.clone(), |appraiser| appraiser.facets(changed))
 }
 
 /// Loads the configured folder and proves that the set denies what it must.

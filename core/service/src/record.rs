@@ -111,7 +111,7 @@ impl Pipeline {
             }
             let first = commit.leaves.first().map(|leaf| leaf.summary.receipt_id.clone());
             commit.session = Some(SessionWrite {
-                context: Vec::new(),
+                context: state.context,
                 expected_version: state.version,
                 id: session.id.clone(),
             });

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use countersign_engine::{Policies, evaluate, ledger};
 use countersign_schemas::{
     Action, Approval, ApprovalId, ApprovalView, Context, ContextView, Decision, DeferralView, Event,
-    Expressed, Grant, OutboxId, PendingKind, ReceiptId, ReceiptKind, SessionBoundary, SessionRef, Source,
-    Timestamp, Verdict,
+    Expressed, Grant, OutboxId, PendingKind, ReceiptId, ReceiptKind, Risk, SessionBoundary, SessionRef,
+    Source, Timestamp, Verdict,
 };
 use countersign_sdk::parse::sha256_hex;
 use countersign_sdk::{Reply, Said};
@@ -19,18 +19,23 @@ use countersign_store::{
 use crate::connect::{Route, bare};
 use crate::degrade::{Told, Wait, degrade, one_answer_for_all};
 use crate::evidence::{self, Chain, Draft, Fingerprint};
+use crate::people::People;
 use crate::pipeline::{Pipeline, Reading, Refusal};
 
 /// The sheet.
 pub(crate) struct Sheet {
     pub(crate) commit: Commit,
+    /// What the session's context is once it is committed.
+    pub(crate) context: Context,
+    /// Whose session it is, across vendors.
+    pub(crate) person: Option<String>,
     pub(crate) reply: Reply,
     pub(crate) tally: Vec<(Verdict, Expressed)>,
 }
 
 /// An action with what was decided about it, before anything is said.
-struct Judged {
-    action: Action,
+struct Judged<'a> {
+    action: &'a Action,
     context: ContextView,
     decision: Decision,
     fingerprint: Fingerprint,
@@ -38,6 +43,7 @@ struct Judged {
     /// The question that is open already for this very action.
     open: Option<ApprovalId>,
     receipt_id: ReceiptId,
+    risk: Risk,
     ticket: Option<ApprovalId>,
 }
 
@@ -52,7 +58,9 @@ struct Clerk<'a> {
     /// The context as the store has it, until the first event is folded in.
     stored: Option<&'a [u8]>,
     entries: Vec<Entry>,
-    judged: Vec<Judged>,
+    judged: Vec<Judged<'a>>,
+    /// Whose session it is, across vendors.
+    person: Option<String>,
     now: Timestamp,
     pipeline: &'a Pipeline,
     reading: &'a Reading,
@@ -60,7 +68,7 @@ struct Clerk<'a> {
 }
 
 impl Sheet {
-    /// Decides everything in `reading`, given the session's `state`. Reads only.
+    /// Decides everything in `reading`, given the session's `state` and its `context`. Reads only.
     ///
     /// # Errors
     ///
@@ -70,13 +78,15 @@ impl Sheet {
         route: &Route,
         reading: &Reading,
         state: &SessionState,
+        context: Context,
     ) -> Result<Self, Refusal> {
         let now = pipeline.clock.now();
         let mut clerk = Clerk {
-            context: decode(&state.context),
-            stored: (!state.context.is_empty()).then_some(state.context.as_slice()),
+            context,
+            stored: (!state.context.is_empty()).then_some(&*state.context),
             entries: Vec::new(),
             judged: Vec::new(),
+            person: reading.events.iter().filter_map(identity_of).find_map(People::key),
             now,
             pipeline,
             reading,
@@ -89,24 +99,20 @@ impl Sheet {
     }
 }
 
-/// A context that cannot be read is treated as one in which nothing is populated; policies then defer or deny.
-pub(crate) fn decode(bytes: &[u8]) -> Context {
-    serde_json::from_slice(bytes).unwrap_or_default()
-}
-
-impl Clerk<'_> {
-    async fn take(&mut self, event: &Event) -> Result<(), Refusal> {
+impl<'a> Clerk<'a> {
+    async fn take(&mut self, event: &'a Event) -> Result<(), Refusal> {
         match event {
             Event::Action(action) => self.judge(action).await?,
             Event::Outcome(outcome) => {
                 self.stored = None;
-                ledger::fold_outcome(&mut self.context, outcome);
+                let found = self.pipeline.appraiser.outcome(outcome, &self.context);
+                ledger::fold_outcome(&mut self.context, outcome, &found);
                 let mut draft =
                     self.blank(ReceiptKind::Outcome, &outcome.source, &outcome.session, &outcome.identity);
                 let decided =
                     self.context.recent.iter().rev().find(|prior| prior.action_id == outcome.action_id);
                 draft.predicate.parent = decided.and_then(|prior| prior.receipt_id.clone());
-                draft.predicate.outcome = Some(evidence::outcome_view(outcome));
+                draft.predicate.outcome = Some(evidence::outcome_view(outcome, found.labels));
                 draft.disclosed.error.clone_from(&outcome.error);
                 self.entries.push(Entry::Ready(Box::new(draft)));
             }
@@ -164,10 +170,12 @@ impl Clerk<'_> {
     }
 
     /// Evaluates one action and looks for a grant or an open question, if policy wants to wait.
-    async fn judge(&mut self, action: &Action) -> Result<(), Refusal> {
+    async fn judge(&mut self, action: &'a Action) -> Result<(), Refusal> {
         let fingerprint = Fingerprint::of(action);
         let context = self.context_view();
+        let risk = self.measure(action);
         let mut decision = self.decide(action);
+        (self.context.person, self.context.risk) = (None, None);
         let (mut grant, mut open) = (None, None);
         if matches!(decision.verdict, Verdict::StepUp | Verdict::Defer) {
             let store = &self.pipeline.store;
@@ -184,6 +192,7 @@ impl Clerk<'_> {
         }
         self.stored = None;
         ledger::fold_action(&mut self.context, action, &decision, self.now);
+        self.pipeline.appraiser.note(action, decision.verdict, &mut self.context);
         let receipt_id = ReceiptId::at(self.now);
         if let Some(prior) =
             self.context.recent.last_mut().filter(|prior| prior.action_id == action.action_id)
@@ -191,7 +200,6 @@ impl Clerk<'_> {
             prior.receipt_id = Some(receipt_id.clone());
         }
         self.entries.push(Entry::Judged(self.judged.len()));
-        let action = action.clone();
         self.judged.push(Judged {
             action,
             context,
@@ -200,9 +208,26 @@ impl Clerk<'_> {
             grant,
             open,
             receipt_id,
+            risk,
             ticket: None,
         });
         Ok(())
+    }
+
+    /// What policies are told besides: who else acts for the same person, and how risky the action looks. A session
+    /// that takes over work begins with what the one before it has touched.
+    fn measure(&mut self, action: &Action) -> Risk {
+        if let Some(key) = &self.person {
+            let (people, id) = (&self.pipeline.people, &action.session.id);
+            let is_handed_on = !action.identity.delegation.is_empty() && self.context.parent.is_none();
+            if let Some((parent, found)) = people.newest_other(key, id, self.now).filter(|_| is_handed_on) {
+                ledger::inherit(&mut self.context, &parent, &found);
+            }
+            self.context.person = Some(people.others(key, id, self.now));
+        }
+        let risk = self.pipeline.appraiser.risk(action, &mut self.context);
+        self.context.risk = Some(risk.clone());
+        risk
     }
 
     /// Halts come before policy. A fault of the engine is a DENY.
@@ -245,7 +270,7 @@ impl Clerk<'_> {
         let waits_for: Vec<_> = said.iter().filter_map(|said| said.ticket.clone()).collect();
         commit.leaves = self.leaves(state, &told)?;
         commit.session = Some(SessionWrite {
-            context: encode(&self.context),
+            context: encode(&self.context).into(),
             expected_version: state.version,
             id: self.reading.session.id.clone(),
         });
@@ -266,12 +291,12 @@ impl Clerk<'_> {
         if tally.is_empty() && self.reading.spec.gates {
             tally.extend(verdict);
         }
-        Ok(Sheet { commit, reply, tally })
+        Ok(Sheet { commit, context: self.context, person: self.person, reply, tally })
     }
 
     /// What is said about each action, degraded to what the frame can be told.
     fn tell(&mut self) -> Vec<Told> {
-        let waits = |judged: &Judged| matches!(judged.decision.verdict, Verdict::StepUp | Verdict::Defer);
+        let waits = |judged: &Judged<'_>| matches!(judged.decision.verdict, Verdict::StepUp | Verdict::Defer);
         let room = self.judged.iter().any(waits)
             && self.pipeline.store.health().approvals < self.pipeline.limits.open_approvals;
         let spec = &self.reading.spec;
@@ -290,10 +315,10 @@ impl Clerk<'_> {
         told
     }
 
-    fn said(&self, at: usize, told: &Told) -> Said {
+    fn said(&self, at: usize, told: &Told) -> Said<'a> {
         let judged = &self.judged[at];
         Said {
-            action: Some(judged.action.clone()),
+            action: Some(judged.action),
             expression: told.expression.clone(),
             modified: told.modified.clone(),
             receipt_id: Some(judged.receipt_id.clone()),
@@ -313,7 +338,7 @@ impl Clerk<'_> {
         }
         let settled = told.expression.expressed != Expressed::Held;
         if let Some(held) = self.route.held().filter(|_| self.reading.spec.held && settled) {
-            let callback = held.callback(&judged.action, &self.said(at, told));
+            let callback = held.callback(judged.action, &self.said(at, told));
             let entry = OutboxEntry {
                 attempts: 0,
                 callback: callback.0,
@@ -329,7 +354,7 @@ impl Clerk<'_> {
         }
     }
 
-    fn question(&self, judged: &Judged, told: &Told, approval_id: ApprovalId) -> Approval {
+    fn question(&self, judged: &Judged<'_>, told: &Told, approval_id: ApprovalId) -> Approval {
         let decision = &judged.decision;
         let deferred = decision.verdict == Verdict::Defer;
         let seconds = match (&decision.deferral, &decision.approval) {
@@ -383,7 +408,7 @@ impl Clerk<'_> {
     }
 
     /// Says a frame's decision, and receipts it where it is more than "noted".
-    fn say_frame(&mut self, decision: &Decision, expressed: Expressed) -> Said {
+    fn say_frame(&mut self, decision: &Decision, expressed: Expressed) -> Said<'static> {
         let mut said = bare(expressed, decision.verdict, &decision.reason);
         if expressed == Expressed::Deny || self.reading.spec.allow_unknown || self.entries.is_empty() {
             let source = Source {
@@ -416,13 +441,13 @@ impl Clerk<'_> {
         Ok(leaves)
     }
 
-    fn decision_draft(&self, judged: &Judged, told: &Told) -> Draft {
+    fn decision_draft(&self, judged: &Judged<'_>, told: &Told) -> Draft {
         let Judged { action, decision, fingerprint, .. } = judged;
         let mut draft = self.blank(ReceiptKind::Decision, &action.source, &action.session, &action.identity);
         let budget = u64::try_from(self.route.budget.as_millis()).unwrap_or(u64::MAX);
         let predicate = &mut draft.predicate;
         predicate.receipt_id = judged.receipt_id.clone();
-        predicate.action = Some(evidence::action_view(action, fingerprint));
+        predicate.action = Some(evidence::action_view(action, fingerprint, Some(judged.risk.clone())));
         predicate.context = Some(judged.context.clone());
         predicate.decision =
             Some(evidence::decision_view(decision, &told.expression, Some(fingerprint), budget));
@@ -436,7 +461,7 @@ impl Clerk<'_> {
     }
 }
 
-fn approval_view(judged: &Judged, now: Timestamp) -> Option<ApprovalView> {
+fn approval_view(judged: &Judged<'_>, now: Timestamp) -> Option<ApprovalView> {
     let blank = |approval_id: &ApprovalId| ApprovalView {
         approval_id: approval_id.clone(),
         approved: None,
@@ -463,7 +488,7 @@ fn approval_view(judged: &Judged, now: Timestamp) -> Option<ApprovalView> {
     })
 }
 
-fn deferral_view(judged: &Judged) -> Option<DeferralView> {
+fn deferral_view(judged: &Judged<'_>) -> Option<DeferralView> {
     let ticket = judged.ticket.as_ref().filter(|_| judged.decision.verdict == Verdict::Defer)?;
     let deferral = judged.decision.deferral.as_ref()?;
     Some(DeferralView {
@@ -487,7 +512,7 @@ fn identity_of(event: &Event) -> Option<&countersign_schemas::Identity> {
     }
 }
 
-pub(crate) fn encode(context: &Context) -> Vec<u8> {
+fn encode(context: &Context) -> Vec<u8> {
     // A Context holds maps with string keys only, which always serialise.
     serde_json::to_vec(context).unwrap_or_default()
 }

@@ -164,7 +164,7 @@ fn commit(name: &str, session: &SessionId, number: u64, seq: u64, expected_versi
         session: Some(SessionWrite {
             id: session.clone(),
             expected_version,
-            context: vec![b'z'; CONTEXT_BYTES],
+            context: vec![b'z'; CONTEXT_BYTES].into(),
         }),
         ..Commit::default()
     }

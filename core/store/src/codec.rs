@@ -4,8 +4,11 @@
 //! recorded answer, the sessions as they stand after it, and its changes of live state. What may have to be read
 //! again by itself (a leaf, a recorded answer, a session) is one record that a [`Place`] points at.
 
+use std::str::FromStr;
+
+use bytes::Bytes;
 use countersign_receipt::LeafHash;
-use countersign_schemas::{SessionId, Timestamp};
+use countersign_schemas::{ApprovalId, ReceiptKind, SessionId, Timestamp, Verdict};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +56,8 @@ pub(crate) struct Batch<'a> {
 /// A commit as it stands in the journal.
 pub(crate) struct CommitRecord<'a> {
     pub(crate) leaves: Vec<(Place, LeafRecord<'a>)>,
-    pub(crate) recorded: Option<(Place, String, Recorded)>,
-    pub(crate) sessions: Vec<(Place, SessionId, SessionState)>,
+    pub(crate) recorded: Option<(Place, RecordedRecord<'a>)>,
+    pub(crate) sessions: Vec<(Place, SessionRecord<'a>)>,
     pub(crate) changes: Changes,
 }
 
@@ -70,6 +73,46 @@ impl LeafRecord<'_> {
     pub(crate) fn stored(self, index: Index) -> StoredLeaf {
         let disclosure = self.disclosure.map(str::to_owned);
         StoredLeaf { index, bytes: self.bytes.to_vec(), disclosure, summary: self.summary }
+    }
+}
+
+/// A recorded answer.
+pub(crate) struct RecordedRecord<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) expires_at: Timestamp,
+    request_sha256: &'a str,
+    status: u16,
+    content_type: &'a str,
+    body: &'a [u8],
+    waits_for: Vec<ApprovalId>,
+}
+
+impl RecordedRecord<'_> {
+    pub(crate) fn recorded(self) -> Recorded {
+        Recorded {
+            body: self.body.to_vec(),
+            content_type: self.content_type.to_owned(),
+            expires_at: self.expires_at,
+            request_sha256: self.request_sha256.to_owned(),
+            status: self.status,
+            waits_for: self.waits_for,
+        }
+    }
+}
+
+/// A session as it stands after a commit.
+pub(crate) struct SessionRecord<'a> {
+    pub(crate) id: SessionId,
+    version: u64,
+    next_seq: u64,
+    head: LeafHash,
+    context: &'a [u8],
+}
+
+impl SessionRecord<'_> {
+    pub(crate) fn state(&self) -> SessionState {
+        let Self { version, next_seq, head, context, .. } = *self;
+        SessionState { version, next_seq, head, context: Bytes::copy_from_slice(context) }
     }
 }
 
@@ -105,10 +148,46 @@ pub(crate) fn encode_body(commit: &Commit, changes: &Changes) -> Result<Vec<u8>,
 
 fn encode_leaf(out: &mut Encoder, leaf: &NewLeaf) -> Result<(), Malformed> {
     out.0.extend_from_slice(&leaf.hash);
-    out.json(&leaf.summary)?;
+    encode_summary(out, &leaf.summary)?;
     out.bytes(&leaf.bytes)?;
     out.flag(leaf.disclosure.is_some());
     out.bytes(leaf.disclosure.as_deref().unwrap_or_default().as_bytes())
+}
+
+fn encode_summary(out: &mut Encoder, summary: &Summary) -> Result<(), Malformed> {
+    out.bytes(summary.receipt_id.as_str().as_bytes())?;
+    out.bytes(summary.kind.as_str().as_bytes())?;
+    out.bytes(summary.session_id.as_str().as_bytes())?;
+    out.u64(summary.session_seq);
+    out.time(summary.decided_at);
+    out.bytes(summary.connector.as_bytes())?;
+    out.optional(summary.action_id.as_deref())?;
+    out.optional(summary.tool.as_deref())?;
+    out.optional(summary.verdict.map(Verdict::as_str))?;
+    out.optional(summary.expressed.as_deref())?;
+    out.optional(summary.agent.as_deref())?;
+    out.optional(summary.human.as_deref())
+}
+
+fn decode_summary(input: &mut Decoder<'_>) -> Result<Summary, Malformed> {
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    Ok(Summary {
+        receipt_id: input.parse("a receipt's name")?,
+        kind: input.named(&ReceiptKind::ALL, ReceiptKind::as_str, "a kind of receipt")?,
+        session_id: input.parse("a session's name")?,
+        session_seq: input.u64()?,
+        decided_at: input.time()?,
+        connector: input.text()?.to_owned(),
+        action_id: owned(input.optional()?),
+        tool: owned(input.optional()?),
+        verdict: match input.flag()? {
+            true => Some(input.named(&Verdict::ALL, Verdict::as_str, "a verdict")?),
+            false => None,
+        },
+        expressed: owned(input.optional()?),
+        agent: owned(input.optional()?),
+        human: owned(input.optional()?),
+    })
 }
 
 fn encode_recorded(out: &mut Encoder, key: &str, recorded: &Recorded) -> Result<(), Malformed> {
@@ -118,7 +197,7 @@ fn encode_recorded(out: &mut Encoder, key: &str, recorded: &Recorded) -> Result<
     out.bytes(recorded.content_type.as_bytes())?;
     out.bytes(&recorded.body)?;
     out.json(&recorded.waits_for)?;
-    out.0.extend_from_slice(&recorded.expires_at.0.to_le_bytes());
+    out.time(recorded.expires_at);
     Ok(())
 }
 
@@ -180,8 +259,7 @@ fn decode_commit<'a>(input: &mut Decoder<'a>) -> Result<CommitRecord<'a>, Malfor
     let mut commit = decode_body(input)?;
     for _ in 0..input.u32()? {
         let (place, bytes) = input.record()?;
-        let (id, state) = decode_session(bytes)?;
-        commit.sessions.push((place, id, state));
+        commit.sessions.push((place, decode_session(bytes)?));
     }
     Ok(commit)
 }
@@ -195,8 +273,7 @@ fn decode_body<'a>(input: &mut Decoder<'a>) -> Result<CommitRecord<'a>, Malforme
     let mut recorded = None;
     if input.flag()? {
         let (place, bytes) = input.record()?;
-        let (key, answer) = decode_recorded(bytes)?;
-        recorded = Some((place, key, answer));
+        recorded = Some((place, decode_recorded(bytes)?));
     }
     let changes = input.bytes()?;
     let changes = if changes.is_empty() { Changes::default() } else { from_json(changes)? };
@@ -211,7 +288,7 @@ fn decode_body<'a>(input: &mut Decoder<'a>) -> Result<CommitRecord<'a>, Malforme
 pub(crate) fn decode_leaf(bytes: &[u8]) -> Result<LeafRecord<'_>, Malformed> {
     let mut input = Decoder { bytes, at: 0, position: 0 };
     let hash = input.hash()?;
-    let summary = input.json()?;
+    let summary = decode_summary(&mut input)?;
     let bytes = input.bytes()?;
     let disclosure = input.flag()?;
     let text = input.text()?;
@@ -224,19 +301,19 @@ pub(crate) fn decode_leaf(bytes: &[u8]) -> Result<LeafRecord<'_>, Malformed> {
 /// # Errors
 ///
 /// [`Malformed`]
-pub(crate) fn decode_recorded(bytes: &[u8]) -> Result<(String, Recorded), Malformed> {
+pub(crate) fn decode_recorded(bytes: &[u8]) -> Result<RecordedRecord<'_>, Malformed> {
     let mut input = Decoder { bytes, at: 0, position: 0 };
-    let key = input.text()?.to_owned();
-    let recorded = Recorded {
-        request_sha256: input.text()?.to_owned(),
+    let recorded = RecordedRecord {
+        key: input.text()?,
+        request_sha256: input.text()?,
         status: u16::try_from(input.u64()?).map_err(|_| Malformed("a status above 65535".to_owned()))?,
-        content_type: input.text()?.to_owned(),
-        body: input.bytes()?.to_vec(),
+        content_type: input.text()?,
+        body: input.bytes()?,
         waits_for: input.json()?,
-        expires_at: Timestamp(i64::from_le_bytes(input.array()?)),
+        expires_at: input.time()?,
     };
     input.end()?;
-    Ok((key, recorded))
+    Ok(recorded)
 }
 
 /// Reads a session and its name.
@@ -244,15 +321,17 @@ pub(crate) fn decode_recorded(bytes: &[u8]) -> Result<(String, Recorded), Malfor
 /// # Errors
 ///
 /// [`Malformed`]
-pub(crate) fn decode_session(bytes: &[u8]) -> Result<(SessionId, SessionState), Malformed> {
+pub(crate) fn decode_session(bytes: &[u8]) -> Result<SessionRecord<'_>, Malformed> {
     let mut input = Decoder { bytes, at: 0, position: 0 };
-    let id = input.text()?.parse().map_err(|_| Malformed("not a session's name".to_owned()))?;
-    let version = input.u64()?;
-    let next_seq = input.u64()?;
-    let head = input.hash()?;
-    let context = input.bytes()?.to_vec();
+    let session = SessionRecord {
+        id: input.parse("a session's name")?,
+        version: input.u64()?,
+        next_seq: input.u64()?,
+        head: input.hash()?,
+        context: input.bytes()?,
+    };
     input.end()?;
-    Ok((id, SessionState { version, next_seq, head, context }))
+    Ok(session)
 }
 
 fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
@@ -274,6 +353,15 @@ impl Encoder {
 
     fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn time(&mut self, time: Timestamp) {
+        self.0.extend_from_slice(&time.0.to_le_bytes());
+    }
+
+    fn optional(&mut self, text: Option<&str>) -> Result<(), Malformed> {
+        self.flag(text.is_some());
+        text.map_or(Ok(()), |text| self.bytes(text.as_bytes()))
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
@@ -338,6 +426,10 @@ impl<'a> Decoder<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
+    fn time(&mut self) -> Result<Timestamp, Malformed> {
+        Ok(Timestamp(i64::from_le_bytes(self.array()?)))
+    }
+
     fn hash(&mut self) -> Result<LeafHash, Malformed> {
         self.array()
     }
@@ -349,6 +441,21 @@ impl<'a> Decoder<'a> {
 
     fn text(&mut self) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed("text that is not UTF-8".to_owned()))
+    }
+
+    fn optional(&mut self) -> Result<Option<&'a str>, Malformed> {
+        if self.flag()? { self.text().map(Some) } else { Ok(None) }
+    }
+
+    fn parse<T: FromStr>(&mut self, what: &str) -> Result<T, Malformed> {
+        self.text()?.parse().map_err(|_| Malformed(format!("not {what}")))
+    }
+
+    /// The one of `all` that has the name that follows.
+    fn named<T: Copy>(&mut self, all: &[T], name: fn(T) -> &'static str, what: &str) -> Result<T, Malformed> {
+        let text = self.text()?;
+        let found = all.iter().copied().find(|one| name(*one) == text);
+        found.ok_or_else(|| Malformed(format!("not {what}")))
     }
 
     fn json<T: DeserializeOwned>(&mut self) -> Result<T, Malformed> {
@@ -404,7 +511,7 @@ mod tests {
             let answer = Recorded { body, status, ..recorded("\u{1F512}") };
             let key = "key\n\u{e9}".to_owned();
             let commit = Commit { leaves: vec![leaf.clone()], recorded: Some((key.clone(), answer.clone())), ..everything("one") };
-            let state = SessionState { version, next_seq: !version, head: leaf.hash, context };
+            let state = SessionState { version, next_seq: !version, head: leaf.hash, context: context.into() };
             let written = encoded(&commit, &[(id.clone(), state.clone())]);
             let batch = decode_batch(&written, 1_000).unwrap();
             prop_assert_eq!((batch.note, batch.first_index, batch.commits.len()), ("a note", 7, 2));
@@ -416,8 +523,10 @@ mod tests {
                 let stored = decode_leaf(at(read.leaves[0].0)).unwrap().stored(7);
                 prop_assert_eq!((stored.bytes, stored.disclosure, stored.summary), (bytes.clone(), disclosure.clone(), leaf.summary.clone()));
                 let (place, ..) = read.recorded.unwrap();
-                prop_assert_eq!(decode_recorded(at(place)).unwrap(), (key.clone(), answer.clone()));
-                prop_assert_eq!(decode_session(at(read.sessions[0].0)).unwrap(), (id.clone(), state.clone()));
+                let again = decode_recorded(at(place)).unwrap();
+                prop_assert_eq!((again.key.to_owned(), again.recorded()), (key.clone(), answer.clone()));
+                let again = decode_session(at(read.sessions[0].0)).unwrap();
+                prop_assert_eq!((again.state(), again.id), (state.clone(), id.clone()));
                 prop_assert_eq!(read.changes.approvals.len(), 1);
             }
         }

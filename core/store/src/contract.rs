@@ -103,7 +103,7 @@ pub(crate) fn recorded(text: &str) -> Recorded {
 
 /// The next receipt of a session, and nothing else.
 pub(crate) fn step(id: &SessionId, state: &SessionState) -> Commit {
-    let context = format!("context of {}", state.version + 1).into_bytes();
+    let context = format!("context of {}", state.version + 1).into();
     Commit {
         leaves: vec![leaf(id, state.next_seq)],
         session: Some(SessionWrite { id: id.clone(), expected_version: state.version, context }),
@@ -251,7 +251,7 @@ pub(crate) async fn a_commit_is_seen_by_every_read(store: &Arc<dyn Store>) {
             version: 1,
             next_seq: 1,
             head: new.hash,
-            context: b"context of 1".to_vec(),
+            context: b"context of 1".as_slice().into(),
         }],
         recorded: vec![Some(recorded("one"))],
         approvals: vec![approval("one")],
@@ -274,7 +274,7 @@ pub(crate) async fn a_refused_commit_changes_nothing(store: &Arc<dyn Store>) {
     let two = session("two");
     let changed = [
         Commit {
-            session: Some(SessionWrite { id: two.clone(), expected_version: 1, context: vec![1] }),
+            session: Some(SessionWrite { id: two.clone(), expected_version: 1, context: vec![1].into() }),
             ..everything("two")
         },
         Commit { leaves: vec![leaf(&two, 1)], ..everything("two") },

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Written into the file; another number means another layout, and the index is made anew.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 /// 3.51.3 is the first release without the WAL-reset bug, which corrupts a database with two connections.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// Leaves of which the earliest and the latest time are kept.
@@ -35,22 +35,23 @@ const READERS_MAX: usize = 4;
 /// Recorded answers that one round drops at most, so that no round is long.
 const EXPIRED_MAX: i64 = 8192;
 
-// Names that are spread at random are indexed in runs of 65,536 rows: new ones then touch few pages however large the
-// index grows, and a look-up asks every run. What most receipts have in common has no index: the newest of those are
-// found by looking at the newest.
+// Names are kept as fingerprints, and whoever finds a leaf by one reads the name itself from the journal. They are
+// spread at random, so they are indexed in runs of 65,536 rows: new ones then touch few pages however large the index
+// grows, and a look-up asks every run. What most receipts have in common has no index: the newest of those are found
+// by looking at the newest.
 const TABLES: &str = "
     CREATE TABLE meta (
         id INTEGER PRIMARY KEY CHECK (id = 1), origin TEXT NOT NULL, position INTEGER NOT NULL,
         size INTEGER NOT NULL, note TEXT NOT NULL, newest INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE leaf (
-        idx INTEGER PRIMARY KEY, position INTEGER NOT NULL, length INTEGER NOT NULL, receipt_id TEXT NOT NULL,
-        kind TEXT NOT NULL, session_id TEXT NOT NULL, decided_at INTEGER NOT NULL, connector TEXT NOT NULL,
-        action_id TEXT, verdict TEXT
+        idx INTEGER PRIMARY KEY, position INTEGER NOT NULL, length INTEGER NOT NULL, receipt INTEGER NOT NULL,
+        kind TEXT NOT NULL, session INTEGER NOT NULL, decided_at INTEGER NOT NULL, connector TEXT NOT NULL,
+        action INTEGER, verdict TEXT
     ) STRICT;
-    CREATE INDEX leaf_receipt ON leaf (receipt_id);
-    CREATE INDEX leaf_session ON leaf (idx >> 16, session_id);
-    CREATE INDEX leaf_action ON leaf (idx >> 16, action_id) WHERE action_id IS NOT NULL;
+    CREATE INDEX leaf_receipt ON leaf (idx >> 16, receipt);
+    CREATE INDEX leaf_session ON leaf (idx >> 16, session);
+    CREATE INDEX leaf_action ON leaf (idx >> 16, action) WHERE action IS NOT NULL;
     CREATE INDEX leaf_connector ON leaf (connector);
     CREATE INDEX leaf_kind ON leaf (kind) WHERE kind <> 'decision';
     CREATE INDEX leaf_verdict ON leaf (verdict) WHERE verdict <> 'ALLOW';
@@ -316,17 +317,19 @@ impl Index {
         self.places(sql, vec![signed(from)?.into(), clamped(limit).into()])
     }
 
-    /// Place of the leaf of a receipt.
+    /// Places of the leaves that may be that of a receipt.
     ///
     /// # Errors
     ///
     /// [`IndexError`]
-    pub(crate) fn receipt(&self, id: &ReceiptId) -> Result<Option<(LeafIndex, Place)>, IndexError> {
-        let sql = "SELECT idx, position, length FROM leaf WHERE receipt_id = ?1 LIMIT 1";
-        Ok(self.places(sql, vec![id.as_str().to_owned().into()])?.into_iter().next())
+    pub(crate) fn receipt(&self, id: &ReceiptId) -> Result<Vec<(LeafIndex, Place)>, IndexError> {
+        let sql = format!(
+            "SELECT idx, position, length FROM leaf INDEXED BY leaf_receipt WHERE receipt = ?1{LEAF_RUN}"
+        );
+        self.places(&sql, vec![fingerprint(id.as_str()).into()])
     }
 
-    /// Places of the newest leaves that match, newest first.
+    /// Places of the newest leaves that match, newest first. A leaf of another session or action may be among them.
     ///
     /// # Errors
     ///
@@ -345,8 +348,8 @@ impl Index {
                 values.push(value);
             }
         };
-        only(" AND session_id = ?", query.session_id.as_ref().map(|id| id.as_str().to_owned().into()));
-        only(" AND action_id = ?", query.action_id.clone().map(Value::from));
+        only(" AND session = ?", query.session_id.as_ref().map(|id| fingerprint(id.as_str()).into()));
+        only(" AND action = ?", query.action_id.as_deref().map(|id| fingerprint(id).into()));
         only(" AND connector = ?", query.connector.clone().map(Value::from));
         only(" AND kind = ?", query.kind.map(|kind| kind.as_str().to_owned().into()));
         only(" AND verdict = ?", query.verdict.map(|verdict| verdict.as_str().to_owned().into()));
@@ -533,13 +536,13 @@ impl<'t> Rows<'t> {
         for (index, (place, leaf)) in (first_index..).zip(&commit.leaves) {
             self.leaf(index, *place, &leaf.summary)?;
         }
-        for (place, id, _) in &commit.sessions {
-            self.sessions.insert(id.clone(), *place);
+        for (place, session) in &commit.sessions {
+            self.sessions.insert(session.id.clone(), *place);
         }
-        if let Some((place, key, recorded)) = &commit.recorded {
+        if let Some((place, recorded)) = &commit.recorded {
             let position = signed(place.position)?;
             self.recorded.execute(params![
-                fingerprint(key),
+                fingerprint(recorded.key),
                 position,
                 place.length,
                 recorded.expires_at.0
@@ -554,12 +557,12 @@ impl<'t> Rows<'t> {
             signed(index)?,
             signed(place.position)?,
             place.length,
-            summary.receipt_id.as_str(),
+            fingerprint(summary.receipt_id.as_str()),
             summary.kind.as_str(),
-            summary.session_id.as_str(),
+            fingerprint(summary.session_id.as_str()),
             summary.decided_at.0,
             summary.connector,
-            summary.action_id,
+            summary.action_id.as_deref().map(fingerprint),
             summary.verdict.map(Verdict::as_str),
         ])?;
         let time = summary.decided_at;

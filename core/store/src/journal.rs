@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use crate::codec::Place;
 
 /// 0xFF occurs in no UTF-8 text, so no receipt can hold the magic.
-const MAGIC: [u8; 4] = [0xC5, 0xFF, b'J', 1];
+const MAGIC: [u8; 4] = [0xC5, 0xFF, b'J', 2];
 const HEADER_BYTES: usize = 20;
 /// How much of a new segment is written at once.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -49,8 +49,8 @@ pub(crate) trait Medium: Send + Sync {
     fn open(&self, name: u64) -> io::Result<Arc<dyn Segment>>;
     /// Makes a segment of `bytes` zeros, durably.
     fn create(&self, name: u64, bytes: u64) -> io::Result<Arc<dyn Segment>>;
-    /// Makes the next [`Medium::create`] of `bytes` cheap.
-    fn prepare(&self, bytes: u64) -> io::Result<()>;
+    /// Makes the first `ready` bytes of the next [`Medium::create`] of `bytes` cheap.
+    fn prepare(&self, bytes: u64, ready: u64) -> io::Result<()>;
 }
 
 /// A run of bytes that is written once from its beginning to its end.
@@ -82,12 +82,12 @@ pub(crate) struct Appender {
     segment_bytes: u64,
 }
 
-/// One frame's payload.
-pub(crate) struct Frame {
+/// One frame.
+pub(crate) struct Frame<'a> {
     /// Journal position of the payload.
     pub(crate) position: u64,
     /// The payload.
-    pub(crate) payload: Vec<u8>,
+    pub(crate) payload: &'a [u8],
     /// Journal position of the next frame.
     pub(crate) next: u64,
 }
@@ -123,23 +123,34 @@ impl Journal {
         self.end.load(Ordering::Acquire)
     }
 
-    /// The frames from `position` on that end at or before `end`: the first, and more while they are together at
-    /// most `bytes_max` long.
+    /// The frames from `position` on that end at or before `end`, of one segment: the first, and more while they are
+    /// together at most `bytes_max` long. They lie in `buffer`.
     ///
     /// # Errors
     ///
     /// [`JournalError`], also when there is no sound frame where one should be.
-    pub(crate) fn frames(&self, position: u64, end: u64, bytes_max: u64) -> Result<Vec<Frame>, JournalError> {
-        let (mut frames, mut at) = (Vec::new(), position);
-        let mut open: Option<(u64, Arc<dyn Segment>)> = None;
-        while at < end && (frames.is_empty() || at - position < bytes_max) {
-            let (name, limit) = self.segment_of(at);
-            let segment = match &open {
-                Some((open, segment)) if *open == name => segment,
-                _ => &open.insert((name, self.medium.open(name)?)).1,
+    pub(crate) fn frames<'b>(
+        &self,
+        position: u64,
+        end: u64,
+        bytes_max: u64,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Vec<Frame<'b>>, JournalError> {
+        let (name, limit) = self.segment_of(position);
+        let limit = limit.min(end);
+        let segment = self.medium.open(name)?;
+        let first = frame_bytes(&*segment, name, position, limit)?;
+        buffer.resize(to_usize(first.max(bytes_max.min(limit - position)))?, 0);
+        segment.read(buffer, position - name)?;
+        let (mut frames, mut at) = (Vec::new(), 0);
+        // The last one may be cut off by the buffer's end.
+        while let Some(bytes) = buffer.get(at..).filter(|bytes| !bytes.is_empty()) {
+            let frame = match parse_frame(bytes, name, position + at as u64) {
+                Ok(frame) => frame,
+                Err(JournalError::Damaged { problem: CUT_OFF, .. }) if !frames.is_empty() => break,
+                Err(error) => return Err(error),
             };
-            let frame = read_frame(&**segment, name, at, limit)?;
-            at = frame.next;
+            at = to_usize(frame.next - position)?;
             frames.push(frame);
         }
         Ok(frames)
@@ -150,7 +161,8 @@ impl Journal {
         Reader { journal: self, open: None }
     }
 
-    /// Makes the next segment in advance, off the commit path, when this one is in use.
+    /// Makes the next segment in advance, off the commit path and as far as this one is in use: commits then never
+    /// wait behind all of it.
     ///
     /// # Errors
     ///
@@ -158,7 +170,11 @@ impl Journal {
     pub(crate) fn prepare(&self, segment_bytes: u64) -> io::Result<()> {
         let end = self.end();
         let (name, _) = self.segment_of(end);
-        if end - name > segment_bytes / 8 { self.medium.prepare(segment_bytes) } else { Ok(()) }
+        let used = end - name;
+        if used <= segment_bytes / 8 {
+            return Ok(());
+        }
+        self.medium.prepare(segment_bytes, segment_bytes.min(used + used / 4))
     }
 
     /// The segment that holds `position`, and the position behind its last frame.
@@ -171,26 +187,27 @@ impl Journal {
 
     /// Returns where the last sound frame ends.
     fn cut_torn_tail(&self, segment: &dyn Segment, name: u64, size: u64) -> Result<u64, JournalError> {
+        let limit = name + size;
         let mut end = name;
+        let mut buffer = Vec::new();
         let problem = loop {
-            match read_frame(segment, name, end, name + size) {
-                Ok(frame) => end = frame.next,
+            match read_frame(segment, name, end, limit, &mut buffer) {
+                Ok(next) => end = next,
                 Err(JournalError::Damaged { problem, .. }) => break problem,
                 Err(error) => return Err(error),
             }
         };
-        let mut rest = vec![0; to_usize(name + size - end)?];
+        let mut rest = vec![0; to_usize(limit - end)?];
         segment.read(&mut rest, end - name)?;
         let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(end) };
-        rest.truncate(last + 1);
         // A frame is written only when the one before it is durable: a sound one behind this one means that this one
         // was sound once.
-        for at in rest.windows(MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == MAGIC).map(|(at, _)| at)
-        {
-            if read_frame(segment, name, end + at as u64, name + size).is_ok() {
+        for at in (0..last).filter(|at| rest[*at..].starts_with(&MAGIC)) {
+            if parse_frame(&rest[at..], name, end + at as u64).is_ok() {
                 return Err(JournalError::Damaged { segment: name, offset: end - name, problem });
             }
         }
+        rest.truncate(last + 1);
         tracing::warn!(
             journal.position = end,
             torn_bytes = rest.len(),
@@ -204,32 +221,57 @@ impl Journal {
     }
 }
 
-fn read_frame(segment: &dyn Segment, name: u64, position: u64, limit: u64) -> Result<Frame, JournalError> {
+/// What is said of a frame of which not everything is there.
+const CUT_OFF: &str = "the frame is cut off";
+
+/// How long the frame at `position` says it is, header included.
+fn frame_bytes(segment: &dyn Segment, name: u64, position: u64, limit: u64) -> Result<u64, JournalError> {
     let damaged = |problem| JournalError::Damaged { segment: name, offset: position - name, problem };
-    let body = position + HEADER_BYTES as u64;
-    if body > limit {
-        return Err(damaged("a frame's header is missing"));
+    if position + HEADER_BYTES as u64 > limit {
+        return Err(damaged(CUT_OFF));
     }
     let mut header = [0; HEADER_BYTES];
     segment.read(&mut header, position - name)?;
-    let [magic, length, low, high, crc] = words(&header);
+    let length = HEADER_BYTES as u64 + u64::from(payload_bytes(&header, position).map_err(damaged)?);
+    if position + length > limit { Err(damaged(CUT_OFF)) } else { Ok(length) }
+}
+
+/// Checks the frame at `position` and returns where the next one begins.
+fn read_frame(
+    segment: &dyn Segment,
+    name: u64,
+    position: u64,
+    limit: u64,
+    buffer: &mut Vec<u8>,
+) -> Result<u64, JournalError> {
+    buffer.resize(to_usize(frame_bytes(segment, name, position, limit)?)?, 0);
+    segment.read(buffer, position - name)?;
+    Ok(parse_frame(buffer, name, position)?.next)
+}
+
+fn payload_bytes(header: &[u8; HEADER_BYTES], position: u64) -> Result<u32, &'static str> {
+    let [magic, length, low, high, _crc] = words(header);
     if magic != MAGIC {
-        return Err(damaged("no frame begins here"));
+        return Err("no frame begins here");
     }
-    let length = u32::from_le_bytes(length);
     if u64::from(u32::from_le_bytes(low)) | u64::from(u32::from_le_bytes(high)) << 32 != position {
-        return Err(damaged("the frame belongs elsewhere"));
+        return Err("the frame belongs elsewhere");
     }
-    let next = body + u64::from(length);
-    if next > limit {
-        return Err(damaged("the frame is cut off"));
-    }
-    let mut payload = vec![0; to_usize(u64::from(length))?];
-    segment.read(&mut payload, body - name)?;
-    if checksum(&header[4..16], &payload) != u32::from_le_bytes(crc) {
+    Ok(u32::from_le_bytes(length))
+}
+
+/// The frame at `position`, with which `bytes` begin.
+fn parse_frame(bytes: &[u8], name: u64, position: u64) -> Result<Frame<'_>, JournalError> {
+    let damaged = |problem| JournalError::Damaged { segment: name, offset: position - name, problem };
+    let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or_else(|| damaged(CUT_OFF))?;
+    let length = to_usize(u64::from(payload_bytes(header, position).map_err(damaged)?))?;
+    let payload = rest.get(..length).ok_or_else(|| damaged(CUT_OFF))?;
+    let [.., crc] = words(header);
+    if checksum(&header[4..16], payload) != u32::from_le_bytes(crc) {
         return Err(damaged("the frame's checksum is wrong"));
     }
-    Ok(Frame { position: body, payload, next })
+    let body = position + HEADER_BYTES as u64;
+    Ok(Frame { position: body, payload, next: body + length as u64 })
 }
 
 fn words(header: &[u8; HEADER_BYTES]) -> [[u8; 4]; 5] {
@@ -366,22 +408,26 @@ impl Directory {
         self.path.join("next")
     }
 
-    fn make_spare(&self, bytes: u64) -> io::Result<()> {
-        // It grows from the front, so one of the full size is complete.
-        if fs::metadata(self.spare()).is_ok_and(|spare| spare.len() == bytes) {
+    /// Lets the spare segment of `bytes` grow from the front to `ready` bytes.
+    fn make_spare(&self, bytes: u64, ready: u64) -> io::Result<()> {
+        let mut file = OpenOptions::new().create(true).append(true).open(self.spare())?;
+        let mut length = file.metadata()?.len();
+        if length > bytes {
+            file.set_len(0)?;
+            length = 0;
+        }
+        if length >= ready {
             return Ok(());
         }
-        let mut file = File::create(self.spare())?;
-        let zeros = vec![0; to_usize(bytes.min(CHUNK_BYTES))?];
-        let mut left = bytes;
-        while left > 0 {
-            let length = left.min(CHUNK_BYTES);
-            file.write_all(&zeros[..to_usize(length)?])?;
+        let zeros = vec![0; to_usize(CHUNK_BYTES)?];
+        while length < ready {
+            let chunk = (bytes - length).min(CHUNK_BYTES);
+            file.write_all(&zeros[..to_usize(chunk)?])?;
             // Bit by bit, so that no commit's sync waits behind all of it.
             file.sync_data()?;
-            left -= length;
+            length += chunk;
         }
-        file.sync_all()
+        if length == bytes { file.sync_all() } else { Ok(()) }
     }
 }
 
@@ -403,15 +449,15 @@ impl Medium for Directory {
 
     fn create(&self, name: u64, bytes: u64) -> io::Result<Arc<dyn Segment>> {
         let _spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make_spare(bytes)?;
+        self.make_spare(bytes, bytes)?;
         fs::rename(self.spare(), self.path(name))?;
         File::open(&self.path)?.sync_all()?;
         self.open(name)
     }
 
-    fn prepare(&self, bytes: u64) -> io::Result<()> {
+    fn prepare(&self, bytes: u64, ready: u64) -> io::Result<()> {
         let _spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make_spare(bytes)
+        self.make_spare(bytes, ready)
     }
 }
 
@@ -438,7 +484,7 @@ impl Medium for Memory {
         Ok(segment)
     }
 
-    fn prepare(&self, _bytes: u64) -> io::Result<()> {
+    fn prepare(&self, _bytes: u64, _ready: u64) -> io::Result<()> {
         Ok(())
     }
 }

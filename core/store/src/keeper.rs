@@ -13,7 +13,7 @@ use crate::state::{Filter, Phase};
 use crate::writer::Sentinel;
 
 /// How long work gathers when nobody waits for it.
-const ROUND: Duration = Duration::from_millis(100);
+const ROUND: Duration = Duration::from_millis(20);
 /// How often the checkpoint file is synced.
 const SYNC: Duration = Duration::from_secs(1);
 
@@ -36,13 +36,15 @@ enum ChoreError {
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
     applied: Applied,
+    /// What was read last; kept so that it is not made anew for every round.
+    buffer: Vec<u8>,
     checkpoint: Option<CheckpointFile>,
     synced_at: Instant,
 }
 
 impl Keeper {
     pub(crate) fn new(shared: Arc<Shared>, applied: Applied, checkpoint: Option<CheckpointFile>) -> Self {
-        Self { shared, applied, checkpoint, synced_at: Instant::now() }
+        Self { shared, applied, buffer: Vec::new(), checkpoint, synced_at: Instant::now() }
     }
 
     pub(crate) fn run(mut self) {
@@ -115,7 +117,8 @@ impl Keeper {
         if self.applied.position == end {
             return Ok(());
         }
-        let frames = self.shared.journal.frames(self.applied.position, end, ROUND_BYTES_MAX)?;
+        let (journal, from) = (&self.shared.journal, self.applied.position);
+        let frames = journal.frames(from, end, ROUND_BYTES_MAX, &mut self.buffer)?;
         let batches = decode(&frames)?;
         let tiles = self.shared.tree().tiles_since(self.applied.size);
         let next = frames.last().map_or(end, |frame| frame.next);

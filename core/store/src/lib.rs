@@ -20,6 +20,7 @@ mod tree;
 mod writer;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use countersign_receipt::LeafHash;
 use countersign_schemas::{
     Approval, ApprovalId, Grant, GrantId, Halt, HaltScope, OutboxId, ReceiptId, ReceiptKind, SessionId,
@@ -252,7 +253,7 @@ pub struct SessionState {
     /// Leaf hash of its last receipt; zeros when there is none.
     pub head: LeafHash,
     /// The folded context, as the service wrote it; empty when nothing is known of it.
-    pub context: Vec<u8>,
+    pub context: Bytes,
 }
 
 /// A session's next state. `next_seq` and `head` follow from the commit's leaves of this session.
@@ -263,7 +264,7 @@ pub struct SessionWrite {
     /// The version that was read.
     pub expected_version: u64,
     /// The folded context.
-    pub context: Vec<u8>,
+    pub context: Bytes,
 }
 
 /// An approval or deferral begins, advances or ends.
@@ -366,6 +367,14 @@ pub struct Query {
     pub below: Option<Index>,
     /// At most this many.
     pub limit: usize,
+}
+
+impl Query {
+    /// Whether a receipt is of the session and action that are asked for.
+    fn names(&self, summary: &Summary) -> bool {
+        self.session_id.as_ref().is_none_or(|id| *id == summary.session_id)
+            && (self.action_id.is_none() || self.action_id == summary.action_id)
+    }
 }
 
 /// Figures for `/metrics` and `/readyz`.

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How much of the journal one transaction of the index takes at most.
-pub(crate) const ROUND_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const ROUND_BYTES_MAX: u64 = 4 << 20;
 /// How often a long start says how far it is.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -266,9 +266,9 @@ fn catch_up(
         return Err(OpenError::Index("it is ahead of the journal".to_owned()));
     }
     let mut tree = Tree::resume(applied.size, |level, number| index.tile(level, number))?;
-    let mut told = Instant::now();
+    let (mut told, mut buffer) = (Instant::now(), Vec::new());
     while applied.position < end {
-        let frames = journal.frames(applied.position, end, ROUND_BYTES_MAX)?;
+        let frames = journal.frames(applied.position, end, ROUND_BYTES_MAX, &mut buffer)?;
         let batches = decode(&frames).map_err(|error| OpenError::Damaged(error.to_string()))?;
         batches.iter().try_for_each(|batch| grow(&mut tree, batch))?;
         applied = index.apply(
@@ -310,8 +310,8 @@ fn grow(tree: &mut Tree, batch: &Batch<'_>) -> Result<(), OpenError> {
 }
 
 /// The batches in these frames.
-pub(crate) fn decode(frames: &[Frame]) -> Result<Vec<Batch<'_>>, Malformed> {
-    frames.iter().map(|frame| decode_batch(&frame.payload, frame.position)).collect()
+pub(crate) fn decode<'a>(frames: &[Frame<'a>]) -> Result<Vec<Batch<'a>>, Malformed> {
+    frames.iter().map(|frame| decode_batch(frame.payload, frame.position)).collect()
 }
 
 fn frontier(index: &Index, tree: &Tree, size: LeafIndex) -> Result<Frontier, IndexError> {
@@ -446,16 +446,16 @@ impl Shared {
             return Ok(SessionState::default());
         };
         let record = self.journal.reader().record(place).map_err(unreadable)?;
-        Ok(decode_session(&record).map_err(unreadable)?.1)
+        Ok(decode_session(&record).map_err(unreadable)?.state())
     }
 
     fn read_recorded(&self, key: &str) -> Result<Option<Recorded>, StoreError> {
         let mut reader = self.journal.reader();
         for place in self.index.recorded(key).map_err(unreadable)? {
             let record = reader.record(place).map_err(unreadable)?;
-            let (found, recorded) = decode_recorded(&record).map_err(unreadable)?;
-            if found == key {
-                return Ok(Some(recorded));
+            let found = decode_recorded(&record).map_err(unreadable)?;
+            if found.key == key {
+                return Ok(Some(found.recorded()));
             }
         }
         Ok(None)
@@ -612,7 +612,12 @@ impl Store for Local {
         let accepted = self.running()?.accepted;
         self.shared.wait_indexed(accepted).await?;
         let query = query.clone();
-        self.read(move |shared| shared.read_leaves(shared.index.find(&query).map_err(unreadable)?)).await
+        self.read(move |shared| {
+            let mut leaves = shared.read_leaves(shared.index.find(&query).map_err(unreadable)?)?;
+            leaves.retain(|leaf| query.names(&leaf.summary));
+            Ok(leaves)
+        })
+        .await
     }
 
     async fn receipt(&self, id: &ReceiptId) -> Result<Option<StoredLeaf>, StoreError> {
@@ -620,8 +625,8 @@ impl Store for Local {
         self.shared.wait_indexed(accepted).await?;
         let id = id.clone();
         self.read(move |shared| {
-            let place = shared.index.receipt(&id).map_err(unreadable)?;
-            Ok(shared.read_leaves(place.into_iter().collect())?.pop())
+            let leaves = shared.read_leaves(shared.index.receipt(&id).map_err(unreadable)?)?;
+            Ok(leaves.into_iter().find(|leaf| leaf.summary.receipt_id == id))
         })
         .await
     }

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use countersign_receipt::LeafHash;
 use countersign_schemas::{SessionId, Timestamp};
 use tokio::sync::oneshot;
@@ -252,7 +253,7 @@ impl State {
     }
 }
 
-fn successor(state: &SessionState, context: Vec<u8>) -> SessionState {
+fn successor(state: &SessionState, context: Bytes) -> SessionState {
     SessionState { version: state.version + 1, next_seq: state.next_seq, head: state.head, context }
 }
 

@@ -16,6 +16,9 @@ use crate::{CommitError, SealedHead};
 
 /// A batch is closed when it has grown to this size, so that its sync stays short.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// From the beginning of one batch to that of the next, when commits come side by side: a disk that syncs faster than
+/// this would only be kept busy with batches of one.
+const PACE: Duration = Duration::from_micros(700);
 /// Pause before a batch when the index is as late as it may be.
 const BRAKE_MS_MAX: u64 = 50;
 
@@ -35,18 +38,26 @@ pub(crate) struct Writer {
     appender: Appender,
     frontier: Frontier,
     frame: Vec<u8>,
+    /// When the last batch was begun, if it held more than one commit.
+    crowded_at: Option<Instant>,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, appender: Appender, frontier: Frontier) -> Self {
-        Self { shared, appender, frontier, frame: Vec::new() }
+        Self { shared, appender, frontier, frame: Vec::new(), crowded_at: None }
     }
 
     pub(crate) fn run(mut self) {
         let _sentinel = Sentinel(self.shared.clone());
-        while let Some(batch) = self.next() {
-            self.brake();
+        while self.wait() {
+            self.gather();
+            let batch = self.next();
+            if batch.is_empty() {
+                // The store was stopped meanwhile.
+                continue;
+            }
             let started = Instant::now();
+            self.crowded_at = (batch.len() > 1).then_some(started);
             match self.write(&batch) {
                 Ok(head) => self.publish(batch, head, started),
                 Err(error) => {
@@ -61,8 +72,20 @@ impl Writer {
         }
     }
 
-    /// Gives way to the index when it is far behind, the more the farther: later answers rather than refused ones.
-    fn brake(&self) {
+    /// Waits for work; false when there will be none.
+    fn wait(&self) -> bool {
+        let state = self.shared.state();
+        let idle =
+            self.shared.work.wait_while(state, |state| state.queue.is_empty() && state.phase == Phase::Open);
+        !idle.unwrap_or_else(std::sync::PoisonError::into_inner).queue.is_empty()
+    }
+
+    /// Lets commits gather: a little when they come side by side, and longer when the index is far behind, the more
+    /// the farther, because later answers are better than refused ones.
+    fn gather(&self) {
+        if let Some(begun) = self.crowded_at {
+            thread::sleep(PACE.saturating_sub(begun.elapsed()));
+        }
         let lag = {
             let state = self.shared.state();
             state.accepted - state.indexed
@@ -73,12 +96,8 @@ impl Writer {
         }
     }
 
-    /// The next batch; `None` when there will be none.
-    fn next(&self) -> Option<Vec<Pending>> {
-        let state = self.shared.state();
-        let idle =
-            self.shared.work.wait_while(state, |state| state.queue.is_empty() && state.phase == Phase::Open);
-        let mut state = idle.unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn next(&self) -> Vec<Pending> {
+        let mut state = self.shared.state();
         let mut batch = Vec::with_capacity(state.queue.len());
         let mut bytes = 0;
         while bytes < BATCH_BYTES_MAX
@@ -87,7 +106,7 @@ impl Writer {
             bytes += pending.bytes();
             batch.push(pending);
         }
-        (!batch.is_empty()).then_some(batch)
+        batch
     }
 
     fn write(&mut self, batch: &[Pending]) -> Result<Arc<SealedHead>, WriteError> {

@@ -10,7 +10,9 @@ use countersign_schemas::{Action, Assurance, Context, Event, Timestamp, Verdict}
 use countersign_sdk::http::Egress;
 use countersign_sdk::jwks::KeySets;
 use countersign_sdk::{Caller, Env, Inbound};
+use countersign_service::appraise::Appraiser;
 use countersign_service::clock::{Clock as _, SystemClock};
+use countersign_service::config::ContextSettings;
 use countersign_service::policies;
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -56,8 +58,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> {
     let now = args.now.unwrap_or_else(|| SystemClock.now());
     let policies = policies::load(&policy::settings(args.policies.as_deref(), globals)?)?;
-    let context: Context = args.context.as_deref().map(site::read_json).transpose()?.unwrap_or_default();
-    let action = read_action(&args.file, now)?;
+    let mut context: Context = args.context.as_deref().map(site::read_json).transpose()?.unwrap_or_default();
+    let appraiser = Appraiser::new(&ContextSettings::default())?;
+    let mut action = read_action(&args.file, now)?;
+    appraiser.complete(&mut action);
+    context.risk = Some(appraiser.risk(&action, &mut context));
     let explanation = explain(&policies, &action, &context, now);
     if globals.json {
         output::json(&json!({"action": action, "explanation": explanation}))?;

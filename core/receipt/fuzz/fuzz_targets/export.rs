@@ -1,7 +1,4 @@
 //! No file makes the offline check panic, and none is verified with keys that never signed anything.
-//!
-//! Run it with `-detect_leaks=0`: a scope ends before its threads have dropped their thread-locals, and the leak
-//! detector takes what it then sees of the channels for leaks.
 #![no_main]
 
 use countersign_receipt::{Outcome, Trust, VerifyOptions, verify};

@@ -11,7 +11,7 @@ mod report;
 use std::io::BufRead;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use crate::export::{ExportError, ExportHeader, read_line};
 use crate::{Checkpoint, NoteError, Trust};
@@ -138,17 +138,23 @@ fn in_order<R: BufRead + Send>(
     let queue = Mutex::new(queue);
     thread::scope(|scope| {
         let reading = scope.spawn(move || read_chunks(reader, &work, &promise));
-        for _ in 0..threads {
-            scope.spawn(|| work_off(&queue, checker));
-        }
+        let checking: Vec<_> = (0..threads).map(|_| scope.spawn(|| work_off(&queue, checker))).collect();
         for promise in promises {
             let promise: Receiver<Done> = promise;
-            // A sender that is gone means that its thread panicked: the scope passes that on.
+            // A sender that is gone means that its thread panicked: joining it passes that on.
             let Ok((checked, bytes)) = promise.recv() else { break };
             each(checked, bytes);
         }
-        reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let end = joined(reading);
+        checking.into_iter().for_each(joined);
+        end
     })
+}
+
+/// Waits for the thread itself to end. A scope alone waits for its closure only: what the thread keeps for itself may be
+/// freed later, and looks like a leak until then.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn read_chunks(

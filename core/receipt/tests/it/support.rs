@@ -199,6 +199,7 @@ fn predicate(receipt_id: ReceiptId, session: SessionView) -> Predicate {
             call_id: None,
             effect: Effect::Execute,
             operation: "PreToolUse".to_owned(),
+            risk: None,
             risk_signals: Vec::new(),
             timestamp: at,
             tool: Tool {

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use countersign_sdk::Registry;
+use countersign_sdk::parse::cut;
 use schemars::generate::SchemaSettings;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::Config;
+use super::shape::{Problems, compare, join, suggestion};
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,36 +27,31 @@ impl fmt::Display for Problem {
 
 /// The keys of a connector's section that are the service's, not the connector's.
 const CONNECTOR_TYPE: &str = "type";
+/// How much of a connector's name is repeated when there is none of that name.
+const KIND_CHARS_MAX: usize = 64;
 
 /// Reads `text` (TOML) and checks it against the schema, and each connector's section against its connector's.
 ///
 /// # Errors
 ///
-/// Every [`Problem`] that could be found.
+/// Every [`Problem`] that the two show, each in one line, about a hundred at most. Whether what the configuration refers
+/// to is there, such as secrets and policies, is not looked at.
 pub fn check(text: &str, registry: &Registry) -> Result<Config, Vec<Problem>> {
     let table: toml::Table = text.parse().map_err(|error| vec![syntax(text, &error)])?;
-    let mut value = serde_json::to_value(table)
+    let value = serde_json::to_value(table)
         .map_err(|error| vec![Problem { at: "file".into(), problem: error.to_string() }])?;
-    let mut problems = Vec::new();
-    if let Some(Value::Object(connectors)) = value.get_mut("connectors") {
-        for (name, section) in connectors {
-            check_connector(name, section, registry, &mut problems);
-        }
+    let mut problems = Problems::default();
+    for (name, section) in value.get("connectors").and_then(Value::as_object).into_iter().flatten() {
+        check_connector(name, section, registry, &mut problems);
     }
     let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>();
-    check_keys("", &value, schema.as_value(), schema.as_value(), &mut problems);
-    match read::<Config>(&value) {
-        Ok(config) if problems.is_empty() => return Ok(config),
-        Ok(_) => {}
-        // The schema has told of these already, and of all of them.
-        Err((_, problem)) if !problems.is_empty() && is_about_keys(&problem) => {}
-        Err((at, problem)) => problems.push(Problem { at, problem }),
+    compare("", &value, schema.as_value(), &mut problems);
+    if !problems.is_empty() {
+        return Err(problems.into_list());
     }
-    Err(problems)
-}
-
-fn is_about_keys(problem: &str) -> bool {
-    problem.starts_with("unknown field") || problem.starts_with("missing field")
+    // What the schema does not know and serde does is rare enough to be told one at a time.
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| vec![Problem { at: error.path().to_string(), problem: error.inner().to_string() }])
 }
 
 fn syntax(text: &str, error: &toml::de::Error) -> Problem {
@@ -65,26 +61,29 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     Problem { at: format!("line {line} column {column}"), problem: error.message().to_owned() }
 }
 
-fn check_connector(name: &str, section: &Value, registry: &Registry, problems: &mut Vec<Problem>) {
-    let at = format!("connectors.{name}");
+fn check_connector(name: &str, section: &Value, registry: &Registry, problems: &mut Problems) {
+    let at = join("connectors", name);
     let Value::Object(section) = section else {
-        problems.push(Problem { at, problem: "must be a table".into() });
+        problems.add(&at, "must be a table".to_owned());
         return;
     };
-    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-        let problem = "the name is part of a URL: only a-z, 0-9 and `-`".into();
-        problems.push(Problem { at: at.clone(), problem });
+    let usable = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if name.is_empty() || !name.bytes().all(usable) {
+        problems.add(&at, "the name is part of a URL: only a-z, 0-9 and `-`".to_owned());
+    }
+    if section.get(CONNECTOR_TYPE).is_some_and(|kind| !kind.is_string()) {
+        problems.add(&join(&at, CONNECTOR_TYPE), "must be a text".to_owned());
+        return;
     }
     let kind = section.get(CONNECTOR_TYPE).and_then(Value::as_str).unwrap_or(name);
     let Some(spec) = registry.get(kind) else {
-        let known = registry.iter().map(|spec| spec.name);
-        let problem = format!("there is no connector `{kind}`{}", suggestion(kind, known));
-        problems.push(Problem { at, problem });
+        let known = suggestion(kind, registry.iter().map(|spec| spec.name));
+        let kind = cut(kind, KIND_CHARS_MAX).escape_debug();
+        problems.add(&at, format!("there is no connector `{kind}`{known}"));
         return;
     };
-    let schema = (spec.schema)();
     let settings = Value::Object(settings_of(section));
-    check_keys(&at, &settings, schema.as_value(), schema.as_value(), problems);
+    compare(&at, &settings, (spec.schema)().as_value(), problems);
 }
 
 /// The connector that a section configures: its `type`, else its name.
@@ -100,63 +99,123 @@ pub(crate) fn settings_of(section: &Map<String, Value>) -> Map<String, Value> {
     settings
 }
 
-fn read<T: DeserializeOwned>(value: &Value) -> Result<T, (String, String)> {
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| (error.path().to_string(), error.inner().to_string()))
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// Every key that the schema does not know, with the nearest one that it does, and every one that it misses.
-fn check_keys(at: &str, value: &Value, schema: &Value, root: &Value, problems: &mut Vec<Problem>) {
-    let Value::Object(map) = value else { return };
-    let schema = resolve(schema, root);
-    let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
-        if let Some(inner) = schema.get("additionalProperties").filter(|inner| inner.is_object()) {
-            for (key, value) in map {
-                check_keys(&join(at, key), value, inner, root, problems);
+    use super::super::shape::resolve;
+    use super::*;
+
+    fn schema() -> Value {
+        SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>().to_value()
+    }
+
+    /// A value with every key that the schema has.
+    fn whole(schema: &Value, root: &Value) -> Value {
+        let schema = resolve(schema, root);
+        if let Some(choices) = schema["enum"].as_array() {
+            return choices[0].clone();
+        }
+        if let Some(only) = schema.get("const") {
+            return only.clone();
+        }
+        if let Some(branches) = schema["oneOf"].as_array() {
+            return whole(&branches[0], root);
+        }
+        match schema["type"].as_str().or_else(|| schema["type"][0].as_str()) {
+            Some("boolean") => json!(true),
+            Some("integer") => json!(1),
+            Some("number") => json!(0.5),
+            Some("string") => json!("text"),
+            Some("array") => json!([whole(&schema["items"], root), whole(&schema["items"], root)]),
+            Some("object") => {
+                let mut table = Map::new();
+                for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+                    table.insert(key.clone(), whole(schema, root));
+                }
+                if schema["additionalProperties"].is_object() {
+                    table.insert("name".to_owned(), whole(&schema["additionalProperties"], root));
+                }
+                Value::Object(table)
+            }
+            other => panic!("no setting has the type {other:?} yet: {schema}"),
+        }
+    }
+
+    fn problems(value: &Value) -> Vec<String> {
+        let checked = check(&toml::to_string(value).unwrap(), &Registry::new(Vec::new()));
+        checked.err().unwrap_or_default().into_iter().map(|problem| problem.at).collect()
+    }
+
+    /// JSON pointers and TOML paths of everything that has a type of its own; a secret's reference is one thing.
+    fn places(pointer: &str, at: &str, value: &Value, found: &mut Vec<(String, String)>) {
+        match value {
+            Value::Object(table) if !table.contains_key("env") && !table.contains_key("file") => {
+                for (key, value) in table {
+                    places(&format!("{pointer}/{key}"), &join(at, key), value, found);
+                }
+            }
+            Value::Array(list) => {
+                for (index, value) in list.iter().enumerate() {
+                    places(&format!("{pointer}/{index}"), &format!("{at}[{index}]"), value, found);
+                }
+            }
+            _ => found.push((pointer.to_owned(), at.to_owned())),
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_by_its_path_whatever_else_is_wrong() {
+        let good = whole(&schema(), &schema());
+        let mut all = Vec::new();
+        places("", "", &good, &mut all);
+        assert!(!all.is_empty() && problems(&good).is_empty());
+        for (index, (first, first_at)) in all.iter().enumerate() {
+            for (second, second_at) in &all[index..] {
+                let mut broken = good.clone();
+                for pointer in [first, second] {
+                    let is_text = good.pointer(pointer).unwrap().is_string();
+                    let wrong = if is_text { json!(-1) } else { json!("whatever") };
+                    *broken.pointer_mut(pointer).unwrap() = wrong;
+                }
+                let mut told = problems(&broken);
+                told.sort_unstable();
+                let mut wrong = vec![first_at.clone(), second_at.clone()];
+                wrong.sort_unstable();
+                wrong.dedup();
+                assert_eq!(wrong, told);
             }
         }
-        return;
-    };
-    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
-    for key in required.filter_map(Value::as_str).filter(|key| !map.contains_key(*key)) {
-        problems.push(Problem { at: join(at, key), problem: "is missing".into() });
     }
-    let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
-    for (key, value) in map {
-        match properties.get(key) {
-            Some(inner) => check_keys(&join(at, key), value, inner, root, problems),
-            None if closed => problems.push(Problem {
-                at: join(at, key),
-                problem: format!("unknown key{}", suggestion(key, properties.keys().map(String::as_str))),
-            }),
-            None => {}
+
+    #[test]
+    fn a_number_that_does_not_fit_is_told() {
+        for (pointer, number) in
+            [("/keys/epoch", 1_i64 << 32), ("/keys/epoch", -1), ("/limits/in_flight", -1)]
+        {
+            let mut broken = whole(&schema(), &schema());
+            *broken.pointer_mut(pointer).unwrap() = json!(number);
+            assert_eq!(vec![pointer[1..].replace('/', ".")], problems(&broken));
         }
     }
-}
 
-fn join(at: &str, key: &str) -> String {
-    if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") }
-}
-
-/// Follows `$ref` and the one non-null branch of an optional.
-fn resolve<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
-    if let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix('#')) {
-        return root.pointer(target).map_or(schema, |target| resolve(target, root));
+    #[test]
+    fn a_file_of_nothing_but_mistakes_is_not_answered_without_end() {
+        let text: String = (0..10_000).map(|at| format!("key_{at} = 1\n")).collect();
+        let problems = check(&text, &Registry::new(Vec::new())).unwrap_err();
+        assert_eq!(101, problems.len());
+        assert!(problems[100].problem.contains("not listed"));
     }
-    for branches in ["anyOf", "allOf"] {
-        let mut options = schema.get(branches).and_then(Value::as_array).into_iter().flatten();
-        if let Some(option) = options.find(|option| option.get("$ref").is_some()) {
-            return resolve(option, root);
+
+    #[test]
+    fn a_key_of_many_lines_is_told_in_one() {
+        let text = r#"
+            "a\nkeys: is missing" = 1
+            [connectors."b\u001b[31m"]
+            type = "c\nd"
+        "#;
+        for problem in check(text, &Registry::new(Vec::new())).unwrap_err() {
+            assert!(!problem.to_string().chars().any(char::is_control), "{problem:?}");
         }
-    }
-    schema
-}
-
-fn suggestion<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> String {
-    let known: Vec<_> = known.collect();
-    let near = known.iter().map(|k| (strsim::damerau_levenshtein(word, k), k)).min();
-    match near {
-        Some((distance, best)) if distance <= 1 + word.len() / 4 => format!("; did you mean `{best}`?"),
-        _ => format!("; known are {}", known.join(", ")),
     }
 }

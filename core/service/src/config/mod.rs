@@ -3,11 +3,14 @@
 //! Connector settings stay JSON until their own connector parses them, so nothing here lists the vendors.
 
 mod check;
+mod shape;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use countersign_classify::Rule;
+use countersign_drift::Profile;
 use countersign_schemas::{DisclosureMode, Verdict};
 use countersign_sdk::SecretRef;
 use schemars::JsonSchema;
@@ -27,6 +30,9 @@ pub struct Config {
     /// The vendors, by instance name. The name is the last part of the hook's URL.
     #[serde(default)]
     pub connectors: BTreeMap<String, Value>,
+    /// What is known of tools, data and drift.
+    #[serde(default)]
+    pub context: ContextSettings,
     /// Where we may call out to.
     #[serde(default)]
     pub egress: EgressSettings,
@@ -168,6 +174,18 @@ pub struct ReceiptSettings {
     pub disclosure: DisclosureMode,
 }
 
+/// `[context]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ContextSettings {
+    /// Files that add to the built-in tool catalogue; an entry replaces the built-in one of the same name.
+    pub catalogue: Vec<PathBuf>,
+    /// Detectors of your own, besides the built-in ones.
+    pub detectors: Vec<Rule>,
+    /// How drift is measured.
+    pub drift: Profile,
+}
+
 /// `[egress]`
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -182,6 +200,9 @@ pub struct EgressSettings {
 pub struct LimitSettings {
     /// Decisions in flight at once; what comes on top is denied at once, explicitly, and receipted in bulk.
     pub in_flight: usize,
+    /// When work waits longer than this for a processor, in milliseconds, calls are denied at once until it does not
+    /// any more. Must be well below the shortest window of the vendors in use (1,000 for Copilot Studio).
+    pub queue_ms: u64,
     /// Bytes of a request's body. Anthropic's protocol maximum is 64 MiB.
     pub body_bytes: usize,
     /// Open approvals and deferrals; beyond it STEP_UP and DEFER become DENY.
@@ -196,6 +217,7 @@ impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             in_flight: 256,
+            queue_ms: 50,
             body_bytes: 64 << 20,
             open_approvals: 10_000,
             idempotency_s: 86_400,
@@ -205,6 +227,12 @@ impl Default for LimitSettings {
 }
 
 impl LimitSettings {
+    /// How long work may wait for a processor.
+    #[must_use]
+    pub fn queue(&self) -> Duration {
+        Duration::from_millis(self.queue_ms)
+    }
+
     /// How long a repeated request gets its recorded answer.
     #[must_use]
     pub fn idempotency(&self) -> Duration {

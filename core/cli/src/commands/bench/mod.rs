@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Keep going until this many receipts for the long run.
     #[arg(long, default_value_t = 1_000_000)]
     receipts: u64,
-    /// Also send at this multiple of the highest rate, to see what is shed.
+    /// Also send at this multiple of the highest rate, to see what is shed; then raise it until answers are late.
     #[arg(long, default_value_t = 3.0)]
     overload: f64,
 }
@@ -60,7 +60,7 @@ struct Figures {
     ed25519_per_second: f64,
     closed: Vec<Closed>,
     open: Open,
-    overload: Overload,
+    overload: Vec<Overload>,
     evaluate_25_us: f64,
     evaluate_10000_us: f64,
     evaluate_ratio: f64,
@@ -95,6 +95,8 @@ struct Open {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Overload {
+    /// Of the highest rate that is answered with decisions.
+    times: f64,
     offered_per_second: f64,
     answered_per_second: f64,
     shed_share: f64,
@@ -102,6 +104,8 @@ struct Overload {
     p50: f64,
     p99: f64,
     slowest: f64,
+    /// Everything was answered, and within the shortest window of any vendor.
+    holds: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +119,10 @@ struct Long {
     cost_ratio: f64,
 }
 
+/// Copilot Studio's.
+const SHORTEST_WINDOW_MS: f64 = 1_000.0;
+/// More than this the generator itself cannot send.
+const OVERLOAD_MAX: f64 = 24.0;
 const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 
 /// Measures everything and prints it.
@@ -162,9 +170,7 @@ async fn measure(args: &Args) -> Result<Figures> {
     let highest = closed.iter().map(|run| run.per_second).fold(0.0, f64::max);
     let open = shoot(&decide, 64, Pace::Open(highest / 2.0), length).await?;
     progress(&format!("open loop at {:.0}/s: p99 {:.2} ms", highest / 2.0, open.percentile(99.0)));
-    let offered = highest * args.overload;
-    let over = shoot(&decide, 1_024, Pace::Open(offered), length).await?;
-    progress(&format!("offered {offered:.0}/s: {:.0}/s answered", over.rate()));
+    let overload = overload(&decide, highest, args.overload, length).await?;
     let (few, many) = parts::policies(if args.quick { 2_000 } else { 20_000 })?;
     let long =
         if args.quick { None } else { Some(run_long(&decide, &*pipeline.store, args.receipts).await?) };
@@ -177,7 +183,7 @@ async fn measure(args: &Args) -> Result<Figures> {
         fsync_median_us: fsync.median.as_secs_f64() * 1e6,
         ed25519_per_second: ed25519.per_second(),
         open: Open::of(&open, highest / 2.0, fsync.median),
-        overload: Overload::of(&over, offered),
+        overload,
         closed,
         evaluate_25_us: few.median.as_secs_f64() * 1e6,
         evaluate_10000_us: many.median.as_secs_f64() * 1e6,
@@ -197,6 +203,20 @@ fn progress(line: &str) {
 async fn shoot(shot: &Shot, connections: usize, pace: Pace, length: Duration) -> Result<Run> {
     let shot = shot.clone();
     tokio::task::spawn_blocking(move || load::run(&shot, connections, pace, length)).await?
+}
+
+/// Offers more than can be decided, and ever more until answers are late or missing.
+async fn overload(shot: &Shot, highest: f64, times: f64, length: Duration) -> Result<Vec<Overload>> {
+    let mut runs: Vec<Overload> = Vec::new();
+    let mut times = times;
+    while runs.last().is_none_or(|run| run.holds) && times <= OVERLOAD_MAX {
+        let offered = highest * times;
+        let run = shoot(shot, 1_024, Pace::Open(offered), length).await?;
+        progress(&format!("offered {offered:.0}/s: {:.0}/s answered", run.rate()));
+        runs.push(Overload::of(&run, times, offered));
+        times *= 1.5;
+    }
+    Ok(runs)
 }
 
 /// Goes on deciding until the log holds `receipts`; compares the first 10,000 with the last.
@@ -276,8 +296,10 @@ impl Open {
 }
 
 impl Overload {
-    fn of(run: &Run, offered: f64) -> Self {
+    fn of(run: &Run, times: f64, offered: f64) -> Self {
         Self {
+            holds: run.failed == 0 && run.percentile(100.0) < SHORTEST_WINDOW_MS,
+            times,
             offered_per_second: offered,
             answered_per_second: run.rate(),
             shed_share: run.shed as f64 / (run.shed + run.decided).max(1) as f64,
@@ -314,17 +336,21 @@ fn show(figures: &Figures) -> Result<()> {
         "\nopen loop at {:.0}/s: p50 {:.2} ms, p99 {:.2} ms (bar {:.2}), p99.9 {:.2} ms",
         open.per_second, open.p50, open.p99, open.bar_p99, open.p999
     ))?;
-    let over = &figures.overload;
-    output::line(format!(
-        "overload, {:.0}/s offered: {:.0}/s answered, {:.0} % shed, {} not 2xx, p50 {:.1} ms, p99 {:.1} ms, slowest {:.1} ms",
-        over.offered_per_second,
-        over.answered_per_second,
-        over.shed_share * 100.0,
-        over.not_2xx,
-        over.p50,
-        over.p99,
-        over.slowest
-    ))?;
+    for over in &figures.overload {
+        output::line(format!(
+            "overload, {:.1} times the highest rate, {:.0}/s offered: {:.0}/s answered, {:.0} % shed, {} not 2xx, \
+             p50 {:.1} ms, p99 {:.1} ms, slowest {:.1} ms: {}",
+            over.times,
+            over.offered_per_second,
+            over.answered_per_second,
+            over.shed_share * 100.0,
+            over.not_2xx,
+            over.p50,
+            over.p99,
+            over.slowest,
+            if over.holds { "inside every window" } else { "breaks" }
+        ))?;
+    }
     output::line(format!(
         "evaluate: {:.1} µs with 25 policies, {:.1} µs with those among 10,000: ratio {:.2}",
         figures.evaluate_25_us, figures.evaluate_10000_us, figures.evaluate_ratio

@@ -12,7 +12,7 @@ use countersign_sdk::{Caller, Frame, Inbound, Reply, SecretRef, Verified};
 use countersign_service::Service;
 use countersign_service::clock::{Clock as _, FixedClock, SystemClock};
 use countersign_service::config::{
-    ApiSettings, Config, EgressSettings, KeySettings, StoreKind, StoreSettings,
+    ApiSettings, Config, ContextSettings, EgressSettings, KeySettings, StoreKind, StoreSettings,
 };
 use countersign_service::connect::Route;
 use countersign_service::http::receipt_view;
@@ -162,6 +162,7 @@ fn config(args: &Args, globals: &Globals) -> anyhow::Result<Config> {
     let limits = configured.as_ref().map(|config| config.limits.clone()).unwrap_or_default();
     let receipts = configured.as_ref().map(|config| config.receipts).unwrap_or_default();
     Ok(Config {
+        context: ContextSettings::default(),
         api: ApiSettings::default(),
         connectors: BTreeMap::from([(args.name.clone(), section)]),
         egress,
