@@ -245,6 +245,9 @@ pub struct ContextView {
     pub request_sha256: Option<String>,
     /// SHA-256 of the folded context as stored.
     pub sha256: String,
+    /// Whether something from outside was read before this one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untrusted: bool,
 }
 
 /// What was decided and what was told.

@@ -1,6 +1,6 @@
 //! The request path: whatever happens after a call is verified, it ends in an answer that can be proved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use countersign_receipt::{Checkpoint, leaf_hash, open_disclosure, verify_inclusion};
@@ -18,21 +18,52 @@ use crate::support::{NOON, Plan, Site, action, approver, scene};
 
 #[tokio::test]
 async fn calls_of_one_session_at_once_all_get_their_place_in_its_chain() {
+    decided_side_by_side(1, 64).await;
+}
+
+/// The same for very many sessions: `docs/TESTING.md` says how to run it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "640,000 decisions; a release build takes minutes"]
+async fn calls_of_ten_thousand_sessions_at_once_all_get_their_places_in_their_chains() {
+    decided_side_by_side(10_000, 64).await;
+}
+
+/// Decides `calls` calls side by side in each of `sessions` sessions. In the order of the log every receipt must name
+/// the one before it in its session, and the context behind it must hold exactly the calls before it.
+async fn decided_side_by_side(sessions: usize, calls: usize) {
     let site = Site::ordinary().await;
-    let ids: Vec<_> = (0..20).map(|at| format!("e-{at}")).collect();
-    let calls = ids.iter().map(|id| site.ask(id, action(id, "s", "read", json!({"n": id}))));
-    for answer in join_all(calls).await {
-        assert_eq!("ALLOW", answer["decision"]);
+    let mut ends: BTreeMap<String, (u64, String)> = BTreeMap::new();
+    for session in 0..sessions {
+        let id = format!("s-{session}");
+        let asked = (0..calls).map(|call| {
+            let name = format!("{id}-{call}");
+            let body = action(&name, &id, "read", json!({"n": call}));
+            let site = &site;
+            async move { site.ask(&name, body).await }
+        });
+        for answer in join_all(asked).await {
+            assert_eq!("ALLOW", answer["decision"]);
+        }
     }
-    let mut seqs: Vec<_> = site
-        .receipts()
-        .await
-        .iter()
-        .filter(|leaf| leaf.summary.connector == "generic")
-        .map(|leaf| leaf.summary.session_seq)
-        .collect();
-    seqs.sort_unstable();
-    assert_eq!((0..20).collect::<Vec<_>>(), seqs);
+    let mut from = 0;
+    loop {
+        let leaves = site.service.pipeline().store.leaves(from, 4_096).await.unwrap();
+        let Some(last) = leaves.last() else { break };
+        from = last.index + 1;
+        for leaf in leaves.iter().filter(|leaf| leaf.summary.connector == "generic") {
+            let predicate = &statement_of(&leaf.bytes)["predicate"];
+            let session = leaf.summary.session_id.to_string();
+            let (seq, head) = ends.remove(&session).unwrap_or((0, "0".repeat(64)));
+            assert_eq!(
+                (json!(seq), json!(head)),
+                (predicate["session"]["seq"].clone(), predicate["session"]["prev"].clone())
+            );
+            assert_eq!(json!(seq), predicate["context"]["actionCount"], "an update was lost");
+            ends.insert(session, (seq + 1, hex::encode(leaf_hash(&leaf.bytes))));
+        }
+    }
+    assert_eq!(sessions, ends.len());
+    assert!(ends.values().all(|(seq, _)| *seq == calls as u64));
 }
 
 #[tokio::test]

@@ -37,6 +37,39 @@ fn every_reference_within_a_schema_leads_somewhere() {
     }
 }
 
+#[test]
+fn the_page_about_the_context_lists_every_attribute() {
+    let schema = fs::read_to_string(repository("policies/schema.cedarschema")).unwrap();
+    let mut table = String::from("\n| Attribute | Type | What it is |\n|---|---|---|\n");
+    for (record, prefix) in [
+        ("ActionContext", "context"),
+        ("Facets", "context.facets"),
+        ("Params", "context.params"),
+        ("Person", "context.person"),
+        ("Risk", "context.risk"),
+        ("Session", "context.session"),
+    ] {
+        let body = schema.split(&format!("type {record} = {{\n")).nth(1).unwrap().split("};").next().unwrap();
+        let mut comment = Vec::new();
+        for line in body.lines().map(str::trim) {
+            if let Some(text) = line.strip_prefix("// ") {
+                comment.push(text);
+                continue;
+            }
+            let (name, kind) = line.trim_end_matches(',').split_once(": ").unwrap();
+            let optional = if name.ends_with('?') { ", if present" } else { "" };
+            let name = name.trim_end_matches('?').trim_matches('"');
+            table.push_str(&format!("| `{prefix}.{name}` | {kind}{optional} | {} |\n", comment.join(" ")));
+            comment.clear();
+        }
+    }
+    let page = repository("docs/context.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let (before, rest) = text.split_once("<!-- attributes -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- end -->").unwrap();
+    expect(&page, &format!("{before}<!-- attributes -->\n{table}\n<!-- end -->{after}"));
+}
+
 /// `#` is the nearest thing around that has an id of its own (JSON Schema 2020-12, section 8.2.1).
 fn follow(value: &Value, root: &Value, dangling: &mut Vec<String>) {
     let root = if value.get("$id").is_some_and(Value::is_string) { value } else { root };

@@ -66,6 +66,24 @@ impl Scope {
             && named(&self.resource, &names.resources)
     }
 
+    /// Whether it is certain that whatever `other` admits is admitted here too.
+    pub(crate) fn includes(&self, other: &Self) -> bool {
+        let wider = |own: &Option<EntityUid>, other: &Option<EntityUid>| own.is_none() || own == other;
+        self.effects & other.effects == other.effects
+            && wider(&self.principal, &other.principal)
+            && wider(&self.resource, &other.resource)
+    }
+
+    /// Principal and resource that it names.
+    pub(crate) fn entities(&self) -> (Option<&EntityUid>, Option<&EntityUid>) {
+        (self.principal.as_ref(), self.resource.as_ref())
+    }
+
+    /// Whether it admits nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.effects == 0
+    }
+
     /// Whether it names neither effect nor resource nor principal.
     pub(crate) fn is_open(&self) -> bool {
         self.effects == EVERY_EFFECT && self.principal.is_none() && self.resource.is_none()

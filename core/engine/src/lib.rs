@@ -10,20 +10,29 @@
 
 mod annotations;
 pub mod cases;
+pub mod coverage;
+mod diff;
 mod evaluate;
+mod fold;
 mod index;
 pub mod ledger;
+mod lint;
 mod modify;
 mod policies;
 mod problem;
 mod reads;
+mod replay;
 mod request;
 mod resolve;
 mod rule;
+pub mod suggest;
 
+pub use diff::{Change, Difference, Part, diff};
 pub use evaluate::{Considered, Explanation, Finding, evaluate, explain};
+pub use lint::lint;
 pub use policies::{Options, Policies, PolicySource, Posture, Refacet, engine_version};
-pub use problem::{PolicyErrors, PolicyProblem};
+pub use problem::{Code, Level, PolicyErrors, PolicyProblem};
+pub use replay::{Replay, replay};
 pub use rule::{PolicyClass, PolicyInfo};
 
 /// The Cedar schema that every policy is validated against.

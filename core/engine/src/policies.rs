@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::annotations::{self, Annotations};
 use crate::index::{Index, Member, Scope};
-use crate::problem::{PolicyErrors, PolicyProblem};
+use crate::problem::{Code, Level, PolicyErrors, PolicyProblem};
 use crate::reads::Reads;
 use crate::request::{Builder, wanted};
 use crate::rule::{PolicyInfo, Rule};
@@ -27,7 +27,7 @@ const POLICIES_MAX: usize = 50_000;
 const DEPTH_MAX: usize = 64;
 const LINKS_MAX: usize = 2_000;
 /// Enough for both limits at once. Only what is used of it is ever backed by memory.
-const LOAD_STACK_BYTES: usize = 128 << 20;
+const DEEP_STACK_BYTES: usize = 128 << 20;
 /// Every request looks at policies that name no effect, resource or principal.
 const OPEN_POLICIES_WORTH_A_WARNING: usize = 200;
 const SLICE_WORTH_A_WARNING: usize = 500;
@@ -112,14 +112,7 @@ impl Policies {
     ///
     /// [`PolicyErrors`] with everything that is wrong, when anything is.
     pub fn load(sources: &[PolicySource], options: Options) -> Result<Self, PolicyErrors> {
-        std::thread::scope(|scope| {
-            let loading = std::thread::Builder::new()
-                .name("policies".to_owned())
-                .stack_size(LOAD_STACK_BYTES)
-                .spawn_scoped(scope, || Self::load_here(sources, options))
-                .map_err(|error| PolicyProblem::new("", format!("no thread to load on: {error}")))?;
-            loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        deep(|| Self::load_here(sources, options))?
     }
 
     fn load_here(sources: &[PolicySource], options: Options) -> Result<Self, PolicyErrors> {
@@ -161,6 +154,17 @@ impl Policies {
     /// The policies, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &PolicyInfo> {
         self.rules.iter().map(|rule| &rule.info)
+    }
+
+    /// The Cedar text of a policy, as its author wrote it.
+    #[must_use]
+    pub fn text(&self, id: &str) -> Option<String> {
+        self.cedar.get(self.number(&PolicyId::new(id))?)?.to_cedar()
+    }
+
+    /// The policies with what Cedar does not know about them, in the order of their ids.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&Rule, &Policy)> {
+        self.rules.iter().zip(&self.cedar)
     }
 
     /// What is worth a look but no error.
@@ -207,6 +211,18 @@ impl Policies {
 
 fn member(rule: usize, of: &Rule, policy: &Policy) -> Member {
     Member { policy: policy.clone(), rule, wanted: wanted(of.reads.paths()) }
+}
+
+/// Does `work` on a thread whose stack is deep enough for whatever the limits on nesting let pass.
+pub(crate) fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, PolicyErrors> {
+    std::thread::scope(|scope| {
+        let working = std::thread::Builder::new()
+            .name("policies".to_owned())
+            .stack_size(DEEP_STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .map_err(|error| PolicyProblem::new("", format!("no thread for policies: {error}")))?;
+        Ok(working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 fn bundle_sha256(rules: &[Rule]) -> String {
@@ -310,6 +326,7 @@ impl Loader<'_> {
                 Err(complaint) => {
                     let problem = PolicyProblem {
                         advice: complaint.advice,
+                        code: Code::Annotation,
                         ..PolicyProblem::new(&source.name, complaint.message)
                     };
                     self.problems.push(problem.at(&source.text, offset));
@@ -327,8 +344,9 @@ impl Loader<'_> {
                 let place = first.problem("", None);
                 let line = place.line.unwrap_or_default();
                 let message = format!("the id is taken by the policy at {}:{line}", place.file);
-                self.problems
-                    .push(policy.problem(message, Some("ids are unique in the whole set".to_owned())));
+                let advice = Some("ids are unique in the whole set".to_owned());
+                let problem = policy.problem(message, advice);
+                self.problems.push(PolicyProblem { code: Code::DuplicateId, ..problem });
             }
         }
     }
@@ -354,7 +372,8 @@ impl Loader<'_> {
             Some(PolicyProblem { policy: Some(parsed.id.clone()), ..problem })
         };
         for error in result.validation_errors() {
-            self.problems.extend(problem(error.policy_id(), DetailedError::from(error)));
+            let found = problem(error.policy_id(), DetailedError::from(error));
+            self.problems.extend(found.map(vanishing));
         }
         for warning in result.validation_warnings() {
             let found = problem(warning.policy_id(), DetailedError::from(warning));
@@ -362,10 +381,15 @@ impl Loader<'_> {
                 ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_) => {
                     let advice = "it can never match; to ask whether a request is known, read \
                                   `context.session.hasRequest`";
-                    let found = found.map(|found| PolicyProblem { advice: Some(advice.to_owned()), ..found });
-                    self.problems.extend(found);
+                    let advice = Some(advice.to_owned());
+                    let unreachable =
+                        found.map(|found| PolicyProblem { advice, code: Code::Unreachable, ..found });
+                    self.problems.extend(unreachable);
                 }
-                _ => self.warnings.extend(found),
+                _ => {
+                    let odd = |found| PolicyProblem { code: Code::Suspicious, level: Level::Warning, ..found };
+                    self.warnings.extend(found.map(odd));
+                }
             }
         }
     }
@@ -376,6 +400,8 @@ impl Loader<'_> {
                 Ok(annotations) => annotations,
                 Err(complaints) => {
                     let problems = complaints.into_iter().map(|c| parsed.problem(c.message, c.advice));
+                    let problems =
+                        problems.map(|problem| PolicyProblem { code: Code::Annotation, ..problem });
                     self.problems.extend(problems);
                     return None;
                 }
@@ -411,7 +437,7 @@ impl Loader<'_> {
         }
         let rules = || members.iter().map(|(rule, _)| rule);
         if self.options.default == Posture::Deny && rules().all(|rule| rule.info.verdict != Verdict::Allow) {
-            self.warn("no policy permits anything, so everything is denied");
+            self.warn(Code::NothingPermitted, "no policy permits anything, so everything is denied");
         }
         let open = rules().filter(|rule| rule.scope.is_open()).count();
         let (rules, cedar): (Vec<Rule>, Vec<Policy>) = members.into_iter().unzip();
@@ -421,12 +447,12 @@ impl Loader<'_> {
             filed.map(|(number, (rule, policy))| (&rule.scope, member(number, rule, policy))).collect();
         let index = Index::new(filed).map_err(|error| PolicyProblem::new("", error))?;
         if open > OPEN_POLICIES_WORTH_A_WARNING {
-            self.warn(format!(
+            self.warn(Code::Broad, format!(
                 "{open} policies name no action, principal or resource: every request asks them"
             ));
         }
         if index.largest() > SLICE_WORTH_A_WARNING {
-            self.warn(format!(
+            self.warn(Code::Crowded, format!(
                 "{} policies have one and the same scope: a request asks them all",
                 index.largest()
             ));
@@ -443,9 +469,19 @@ impl Loader<'_> {
         })
     }
 
-    fn warn(&mut self, message: impl Into<String>) {
-        self.warnings.push(PolicyProblem::new("", message));
+    fn warn(&mut self, code: Code, message: impl Into<String>) {
+        self.warnings.push(PolicyProblem { code, level: Level::Warning, ..PolicyProblem::new("", message) });
     }
+}
+
+/// Says what a type error does to whoever does not look for it.
+fn vanishing(found: PolicyProblem) -> PolicyProblem {
+    let consequence = "Cedar passes over a policy that fails, and a forbid that is passed over protects nothing";
+    let advice = match found.advice {
+        Some(help) => format!("{help}; {consequence}"),
+        None => format!("correct it: {consequence}"),
+    };
+    PolicyProblem { advice: Some(advice), code: Code::TypeErrorVanishes, ..found }
 }
 
 /// The policy's JSON form and the SHA-256 of its RFC 8785 text, lower hex.

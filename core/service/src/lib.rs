@@ -166,6 +166,7 @@ impl Service {
         let notary = Notary::new(key, config.receipts.disclosure);
         let appraiser = Appraiser::new(&config.context)?;
         let pipeline = Pipeline::new(store, policies, notary, clock, config.limits.clone(), halts, appraiser);
+        pipeline.recall_people().await?;
         pipeline.receipt_start().await;
         info!(connectors = routes.len(), policies = pipeline.policies.load().len(), "armed");
         let app = App {

@@ -5,10 +5,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use countersign_engine::ledger::Found;
-use countersign_schemas::{Assurance, Context, Identity, Person, SessionId, Timestamp};
+use countersign_receipt::open_disclosure;
+use countersign_schemas::{
+    Assurance, Context, Human, Identity, Person, Predicate, SessionId, Statement, Timestamp, Verdict,
+};
+use countersign_store::StoredLeaf;
+
+use crate::export::statement_of;
 
 /// How far back it is remembered.
-const WINDOW: Duration = Duration::from_secs(60 * 60);
+pub(crate) const WINDOW: Duration = Duration::from_secs(60 * 60);
 /// Sessions of one person; the oldest is forgotten first.
 const SESSIONS_MAX: usize = 32;
 /// People; beyond it, those who did nothing for [`WINDOW`] are forgotten, and new ones are not remembered.
@@ -98,6 +104,33 @@ impl People {
         });
     }
 
+    /// Notes what a receipt of before the start tells.
+    pub(crate) fn recall(&self, leaf: &StoredLeaf) {
+        let statement: Option<Statement> = serde_json::from_value(statement_of(&leaf.bytes)).ok();
+        let Some(Predicate {
+            identity: Some(view), context: Some(context), decided_at, session, vendor, ..
+        }) = statement.map(|statement| statement.predicate)
+        else {
+            return;
+        };
+        let disclosed = leaf.disclosure.as_deref().and_then(|text| open_disclosure(text).ok());
+        let human = view.human.map(|id| Human {
+            email: disclosed.and_then(|disclosed| disclosed.human_email),
+            id,
+            name: None,
+        });
+        let identity = Identity { assurance: view.assurance, human, ..Identity::default() };
+        let seen = Context {
+            labels: context.labels,
+            untrusted: context.untrusted,
+            denied_count: u64::from(leaf.summary.verdict == Some(Verdict::Deny)),
+            ..Context::default()
+        };
+        if let Some(key) = Self::key(&identity) {
+            self.note(key, &session.id, &vendor.name, &seen, decided_at);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Session>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,8 +142,6 @@ fn is_recent(session: &Session, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use countersign_schemas::Human;
-
     use super::*;
 
     fn session(name: &str) -> SessionId {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use countersign_engine::Policies;
-use countersign_schemas::{Event, SessionId, SessionRef};
+use countersign_schemas::{Event, ReceiptKind, SessionId, SessionRef, Timestamp};
 use countersign_sdk::parse::sha256_hex;
 use countersign_sdk::{Frame, FrameSpec, Inbound, Reply, Verified, VerifyError};
-use countersign_store::{CommitError, Recorded, Store, StoreError};
+use countersign_store::{CommitError, Query, Recorded, Store, StoreError};
 use futures::FutureExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{error, info, warn};
@@ -26,7 +26,7 @@ use crate::contexts::Contexts;
 use crate::evidence::{EvidenceError, Notary};
 use crate::gap::GapLedger;
 use crate::halt::HaltBoard;
-use crate::people::People;
+use crate::people::{self, People};
 use crate::pressure::Pressure;
 use crate::sheet::Sheet;
 
@@ -92,6 +92,9 @@ pub(crate) enum Refusal {
 /// A session that changes this often while one decision is made is not going to stand still.
 const ATTEMPTS_MAX: usize = 64;
 
+/// Decisions of before a start that are looked at for what people's sessions did.
+const RECALLED_MAX: usize = 50_000;
+
 /// How soon a bulk receipt is tried again when the queue is full.
 const GAP_RETRY: Duration = Duration::from_millis(5);
 
@@ -122,6 +125,24 @@ impl Pipeline {
             store,
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// Learns from the log what people's sessions did before the start.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub(crate) async fn recall_people(&self) -> Result<(), StoreError> {
+        let window = i64::try_from(people::WINDOW.as_millis()).unwrap_or(i64::MAX);
+        let query = Query {
+            kind: Some(ReceiptKind::Decision),
+            limit: RECALLED_MAX,
+            since: Some(Timestamp(self.clock.now().0 - window)),
+            ..Query::default()
+        };
+        let leaves = self.store.find(&query).await?;
+        leaves.iter().rev().for_each(|leaf| self.people.recall(leaf));
+        Ok(())
     }
 
     /// From now on every call is denied.

@@ -166,6 +166,7 @@ impl<'a> Clerk<'a> {
             labels: self.context.labels.clone(),
             request_sha256: self.context.request_sha256.clone(),
             sha256: self.stored.map_or_else(|| sha256_hex(&encode(&self.context)), sha256_hex),
+            untrusted: self.context.untrusted,
         }
     }
 

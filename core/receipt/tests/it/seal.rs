@@ -163,6 +163,7 @@ fn rare(s: &mut Supply, predicate: &mut Predicate) {
         labels: s.list(Supply::text),
         request_sha256: s.maybe(Supply::text),
         sha256: s.text(),
+        untrusted: s.number() % 2 == 0,
     });
     predicate.disclosure = s.maybe(|s| Disclosure {
         content: s.maybe(Supply::text),
