@@ -36,6 +36,23 @@ pub enum AppraiseError {
     Rules(String),
 }
 
+/// What the user of a session has asked for, made ready to be compared; kept because it is the same for many actions.
+#[derive(Debug)]
+pub struct Asked {
+    request: Request<'static>,
+    /// How many requests it is made of.
+    requests: u64,
+}
+
+impl Asked {
+    /// `None` while no request is known.
+    fn of(context: &Context) -> Option<Self> {
+        let first = context.request.as_ref()?;
+        let text = format!("{first}\n{}", context.later_requests);
+        Some(Self { request: Request::of(&text, &Lexical), requests: context.requests })
+    }
+}
+
 /// Measures.
 pub struct Appraiser {
     catalogue: Catalogue,
@@ -86,8 +103,9 @@ impl Appraiser {
         changed.facets
     }
 
-    /// Measures an action against its session, and moves the session's drift on.
-    pub fn risk(&self, action: &Action, context: &mut Context) -> Risk {
+    /// Measures an action against its session, and moves the session's drift on. `asked` is made anew when it is not
+    /// of this session's requests.
+    pub fn risk(&self, action: &Action, context: &mut Context, asked: &mut Option<Asked>) -> Risk {
         let touched = context.labels.iter().map(|label| rank(label)).max().unwrap_or(0);
         let own = action.facets.labels.iter().map(|label| rank(label)).max().unwrap_or(0);
         let mut risk = Risk {
@@ -96,9 +114,11 @@ impl Appraiser {
             unusual: ledger::is_unusual(context, action.effect),
             ..Risk::default()
         };
-        let Some(request) = &context.request else { return risk };
-        let request = Request::of(&format!("{request}\n{}", context.later_requests), &Lexical);
-        let drift = measure(&request, action, &context.named, &self.profile);
+        if asked.as_ref().is_none_or(|asked| asked.requests != context.requests) {
+            *asked = Asked::of(context);
+        }
+        let Some(asked) = asked else { return risk };
+        let drift = measure(&asked.request, action, &context.named, &self.profile);
         context.drift = Some(context.drift.unwrap_or_default().fold(drift.score, self.profile.alpha));
         risk.distance = Some(drift.distance);
         risk.drift = Some(drift.score);

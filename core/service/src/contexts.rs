@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use countersign_schemas::{Context, SessionId};
 use countersign_store::SessionState;
 
+use crate::appraise::Asked;
+
 /// Contexts of one generation. There are two; a context takes about 8 KiB.
 const GENERATION_MAX: usize = 2_000;
 
@@ -18,31 +20,37 @@ pub(crate) struct Contexts(Mutex<Generations>);
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<SessionId, (u64, Context)>,
-    old: HashMap<SessionId, (u64, Context)>,
+    young: HashMap<SessionId, Kept>,
+    old: HashMap<SessionId, Kept>,
+}
+
+struct Kept {
+    asked: Option<Asked>,
+    context: Context,
+    version: u64,
 }
 
 impl Contexts {
     /// The context of a session in this state. One that is not here is read from its JSON; one that cannot be read is
     /// treated as one in which nothing is populated, so that policies defer or deny.
-    pub(crate) fn take(&self, id: &SessionId, state: &SessionState) -> Context {
+    pub(crate) fn take(&self, id: &SessionId, state: &SessionState) -> (Context, Option<Asked>) {
         let kept = {
             let mut generations = self.lock();
             generations.young.remove(id).or_else(|| generations.old.remove(id))
         };
         match kept {
-            Some((version, context)) if version == state.version => context,
-            _ => serde_json::from_slice(&state.context).unwrap_or_default(),
+            Some(kept) if kept.version == state.version => (kept.context, kept.asked),
+            _ => (serde_json::from_slice(&state.context).unwrap_or_default(), None),
         }
     }
 
-    /// Keeps the context that was committed as `version` of its session.
-    pub(crate) fn put(&self, id: SessionId, version: u64, context: Context) {
+    /// Keeps the context that was committed as `version` of its session, and what was asked for in it.
+    pub(crate) fn put(&self, id: SessionId, version: u64, context: Context, asked: Option<Asked>) {
         let mut generations = self.lock();
         if generations.young.len() >= GENERATION_MAX {
             generations.old = std::mem::take(&mut generations.young);
         }
-        generations.young.insert(id, (version, context));
+        generations.young.insert(id, Kept { asked, context, version });
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
@@ -66,11 +74,11 @@ mod tests {
     #[test]
     fn only_the_version_that_was_committed_is_used() {
         let (contexts, id) = (Contexts::default(), SessionId::derived(&["one"]));
-        contexts.put(id.clone(), 3, context(30));
-        assert_eq!(context(30), contexts.take(&id, &state(3, 0)));
-        assert_eq!(context(1), contexts.take(&id, &state(3, 1)), "it was taken out");
-        contexts.put(id.clone(), 3, context(30));
-        assert_eq!(context(41), contexts.take(&id, &state(4, 41)), "somebody else went on");
+        contexts.put(id.clone(), 3, context(30), None);
+        assert_eq!(context(30), contexts.take(&id, &state(3, 0)).0);
+        assert_eq!(context(1), contexts.take(&id, &state(3, 1)).0, "it was taken out");
+        contexts.put(id.clone(), 3, context(30), None);
+        assert_eq!(context(41), contexts.take(&id, &state(4, 41)).0, "somebody else went on");
     }
 
     #[test]
@@ -78,11 +86,11 @@ mod tests {
         let contexts = Contexts::default();
         let id = |number: usize| SessionId::derived(&[&number.to_string()]);
         for number in 0..=3 * GENERATION_MAX {
-            contexts.put(id(number), 1, context(7));
+            contexts.put(id(number), 1, context(7), None);
         }
-        assert_eq!(context(0), contexts.take(&id(0), &state(1, 0)));
-        assert_eq!(context(7), contexts.take(&id(3 * GENERATION_MAX), &state(1, 0)));
-        assert_eq!(context(7), contexts.take(&id(3 * GENERATION_MAX - 1), &state(1, 0)));
+        assert_eq!(context(0), contexts.take(&id(0), &state(1, 0)).0);
+        assert_eq!(context(7), contexts.take(&id(3 * GENERATION_MAX), &state(1, 0)).0);
+        assert_eq!(context(7), contexts.take(&id(3 * GENERATION_MAX - 1), &state(1, 0)).0);
         let kept = contexts.lock();
         assert!(kept.young.len() + kept.old.len() <= 2 * GENERATION_MAX);
     }

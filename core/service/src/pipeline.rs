@@ -248,15 +248,15 @@ impl Pipeline {
         }
         for _ in 0..ATTEMPTS_MAX {
             let state = self.store.session(&reading.session.id).await?;
-            let context = self.contexts.take(&reading.session.id, &state);
-            let sheet = Sheet::fill(self, route, &reading, &state, context).await?;
+            let past = self.contexts.take(&reading.session.id, &state);
+            let sheet = Sheet::fill(self, route, &reading, &state, past).await?;
             match self.store.commit(sheet.commit).await {
                 Ok(_) => {
                     if let Some(key) = sheet.person {
                         let now = self.clock.now();
                         self.people.note(key, &reading.session.id, route.kind(), &sheet.context, now);
                     }
-                    self.contexts.put(reading.session.id, state.version + 1, sheet.context);
+                    self.contexts.put(reading.session.id, state.version + 1, sheet.context, sheet.asked);
                     sheet
                         .tally
                         .iter()

@@ -16,6 +16,7 @@ use countersign_store::{
     SessionWrite,
 };
 
+use crate::appraise::Asked;
 use crate::connect::{Route, bare};
 use crate::degrade::{Told, Wait, degrade, one_answer_for_all};
 use crate::evidence::{self, Chain, Draft, Fingerprint};
@@ -24,6 +25,8 @@ use crate::pipeline::{Pipeline, Reading, Refusal};
 
 /// The sheet.
 pub(crate) struct Sheet {
+    /// What the user has asked for.
+    pub(crate) asked: Option<Asked>,
     pub(crate) commit: Commit,
     /// What the session's context is once it is committed.
     pub(crate) context: Context,
@@ -54,6 +57,7 @@ enum Entry {
 }
 
 struct Clerk<'a> {
+    asked: Option<Asked>,
     context: Context,
     /// The context as the store has it, until the first event is folded in.
     stored: Option<&'a [u8]>,
@@ -68,7 +72,8 @@ struct Clerk<'a> {
 }
 
 impl Sheet {
-    /// Decides everything in `reading`, given the session's `state` and its `context`. Reads only.
+    /// Decides everything in `reading`, given the session's `state`, its context and what was asked for in
+    /// it. Reads only.
     ///
     /// # Errors
     ///
@@ -78,10 +83,11 @@ impl Sheet {
         route: &Route,
         reading: &Reading,
         state: &SessionState,
-        context: Context,
+        (context, asked): (Context, Option<Asked>),
     ) -> Result<Self, Refusal> {
         let now = pipeline.clock.now();
         let mut clerk = Clerk {
+            asked,
             context,
             stored: (!state.context.is_empty()).then_some(&*state.context),
             entries: Vec::new(),
@@ -226,7 +232,7 @@ impl<'a> Clerk<'a> {
             }
             self.context.person = Some(people.others(key, id, self.now));
         }
-        let risk = self.pipeline.appraiser.risk(action, &mut self.context);
+        let risk = self.pipeline.appraiser.risk(action, &mut self.context, &mut self.asked);
         self.context.risk = Some(risk.clone());
         risk
     }
@@ -292,7 +298,7 @@ impl<'a> Clerk<'a> {
         if tally.is_empty() && self.reading.spec.gates {
             tally.extend(verdict);
         }
-        Ok(Sheet { commit, context: self.context, person: self.person, reply, tally })
+        Ok(Sheet { asked: self.asked, commit, context: self.context, person: self.person, reply, tally })
     }
 
     /// What is said about each action, degraded to what the frame can be told.

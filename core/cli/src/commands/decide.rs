@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> {
     let appraiser = Appraiser::new(&ContextSettings::default())?;
     let mut action = read_action(&args.file, now)?;
     appraiser.complete(&mut action);
-    context.risk = Some(appraiser.risk(&action, &mut context));
+    context.risk = Some(appraiser.risk(&action, &mut context, &mut None));
     let explanation = explain(&policies, &action, &context, now);
     if globals.json {
         output::json(&json!({"action": action, "explanation": explanation}))?;

@@ -141,6 +141,9 @@ async fn connection(shared: Arc<Shared>, number: u64) -> Result<Run> {
     let mut run = Run::default();
     let mut buffer = vec![0; 16 << 10];
     let mut template = Template::new(&shared.shot, number);
+    // A session without a request has no drift to measure.
+    stream.write_all(&template.intent(shared.salt, number, SystemClock.now())).await?;
+    read_answer(&mut stream, &mut buffer).await?;
     while !shared.over.load(Ordering::Relaxed) {
         let due = match shared.pace {
             Pace::Closed => Instant::now(),
@@ -211,14 +214,15 @@ struct Template {
     head: String,
     key: Vec<u8>,
     out: Vec<u8>,
+    session: String,
 }
 
 impl Template {
     fn new(shot: &Shot, connection: u64) -> Self {
-        let session = connection % shot.sessions.max(1);
+        let session = format!("load-{}", connection % shot.sessions.max(1));
         let body = |note: &str| {
             format!(
-                r#"{{"version":1,"id":"{ID_SLOT}","type":"action","session":{{"id":"load-{session}"}},"agent":{{"id":"load-agent"}},"human":{{"id":"u-1"}},"tool":{{"namespace":"warehouse","name":"query"}},"effect":"read","parameters":{{"query":"select name from customers","limit":50,"note":"{note}"}}}}"#
+                r#"{{"version":1,"id":"{ID_SLOT}","type":"action","session":{{"id":"{session}"}},"agent":{{"id":"load-agent"}},"human":{{"id":"u-1"}},"tool":{{"namespace":"warehouse","name":"query"}},"effect":"read","parameters":{{"query":"select name from customers","limit":50,"note":"{note}"}}}}"#
             )
         };
         let padding = "x".repeat(BODY_BYTES.saturating_sub(body("").len()));
@@ -229,7 +233,24 @@ impl Template {
             shot.address,
             body.len()
         );
-        Self { body, head, key: shot.key.clone(), out: Vec::with_capacity(BODY_BYTES * 2) }
+        Self { body, head, key: shot.key.clone(), out: Vec::with_capacity(BODY_BYTES * 2), session }
+    }
+
+    /// What the session's user asks for: not counted, and the same for every run.
+    fn intent(&self, salt: u64, number: u64, now: Timestamp) -> Vec<u8> {
+        let id = format!("{salt:016x}-i{number:015x}");
+        let (session, id_json) = (&self.session, format!(r#""id":"{id}""#));
+        let body = format!(
+            r#"{{"version":1,{id_json},"type":"intent","session":{{"id":"{session}"}},"agent":{{"id":"load-agent"}},"human":{{"id":"u-1"}},"text":"Look up the names of our customers in the warehouse and make a list"}}"#
+        );
+        let (line, _) = self.head.split_once("content-length: ").unwrap_or((&self.head, ""));
+        let mut out = format!("{line}content-length: {}\r\n", body.len());
+        for (name, value) in sign_standard_webhooks(&self.key, &id, now, body.as_bytes()) {
+            out.push_str(&format!("{name}: {value}\r\n"));
+        }
+        out.push_str("\r\n");
+        out.push_str(&body);
+        out.into_bytes()
     }
 
     fn request(&mut self, salt: u64, id: u64, now: Timestamp) -> &[u8] {
