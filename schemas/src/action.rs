@@ -136,6 +136,15 @@ impl Tool {
     pub fn canonical(&self) -> String {
         format!("{}/{}/{}", self.namespace, self.server.as_deref().unwrap_or("-"), self.name)
     }
+
+    /// The tool of a canonical name; its raw name is its own name, since nobody knows the vendor's.
+    #[must_use]
+    pub fn of_canonical(text: &str) -> Self {
+        let mut parts = text.splitn(3, '/');
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        let (namespace, server, name) = (part(), part(), part());
+        Self { raw: name.clone(), name, namespace, server: Some(server).filter(|server| server != "-") }
+    }
 }
 
 /// The session an action belongs to.

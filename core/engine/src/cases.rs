@@ -80,10 +80,6 @@ impl CaseAction {
     /// The whole action, decided at `now`.
     #[must_use]
     pub fn to_action(&self, now: Timestamp) -> Action {
-        let mut parts = self.tool.splitn(3, '/');
-        let mut part = || parts.next().unwrap_or_default().to_owned();
-        let (namespace, server, name) = (part(), part(), part());
-        let server = Some(server).filter(|server| server != "-");
         Action {
             action_id: ActionId::derived(&["case"]),
             call_id: None,
@@ -105,7 +101,7 @@ impl CaseAction {
                 vendor: self.vendor.clone(),
             },
             timestamp: now,
-            tool: Tool { raw: name.clone(), name, namespace, server },
+            tool: Tool::of_canonical(&self.tool),
             vendor_fields: Map::new(),
         }
     }

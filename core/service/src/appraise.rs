@@ -7,7 +7,7 @@ use countersign_classify::{Detectors, LABELS};
 use countersign_drift::{Lexical, Profile, Request, measure, note};
 use countersign_engine::ledger::{self, Found};
 use countersign_facets::{Catalogue, CatalogueErrors, CatalogueSource, enrich};
-use countersign_schemas::{Action, Assurance, Context, Degree, Effect, Facets, Outcome, Risk, Verdict};
+use countersign_schemas::{Action, Assurance, Context, Degree, Effect, Facets, Outcome, Risk, Tool, Verdict};
 use serde_json::Value;
 
 use crate::config::ContextSettings;
@@ -138,7 +138,7 @@ impl Appraiser {
     pub(crate) fn outcome(&self, outcome: &Outcome, context: &Context) -> Found {
         let mut found = Found::default();
         let prior = context.recent.iter().rev().find(|prior| prior.action_id == outcome.action_id);
-        if let Some(tool) = prior.map(|prior| tool_of(&prior.tool)) {
+        if let Some(tool) = prior.map(|prior| Tool::of_canonical(&prior.tool)) {
             let entry = self.catalogue.lookup(&tool);
             found.untrusted = entry.is_some_and(|entry| entry.untrusted);
         }
@@ -155,15 +155,6 @@ fn push(list: &mut Vec<String>, entry: String) {
     if !list.contains(&entry) {
         list.push(entry);
     }
-}
-
-/// The tool of a canonical name.
-fn tool_of(canonical: &str) -> countersign_schemas::Tool {
-    let mut parts = canonical.splitn(3, '/');
-    let mut part = || parts.next().unwrap_or_default().to_owned();
-    let (namespace, server, name) = (part(), part(), part());
-    let server = Some(server).filter(|server| server != "-");
-    countersign_schemas::Tool { raw: name.clone(), name, namespace, server }
 }
 
 /// How sensitive a label is: 0 for one that nobody ranked.
