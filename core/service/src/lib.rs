@@ -18,7 +18,6 @@ mod outbox;
 mod people;
 pub mod pipeline;
 pub mod policies;
-mod pressure;
 mod record;
 mod sheet;
 pub mod telemetry;
@@ -226,8 +225,6 @@ fn background(tasks: &mut JoinSet<()>, app: &App) {
         let pipeline = pipeline.clone();
         async move { pipeline.receipt_gaps().await }
     }));
-    let pipeline = app.pipeline.clone();
-    tasks.spawn(async move { pipeline.watch_pressure().await });
     let (pipeline, routes) = (app.pipeline.clone(), app.routes.clone());
     tasks.spawn(every(EXPIRE_EVERY, move || {
         let (pipeline, routes) = (pipeline.clone(), routes.clone());

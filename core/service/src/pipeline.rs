@@ -27,7 +27,6 @@ use crate::evidence::{EvidenceError, Notary};
 use crate::gap::GapLedger;
 use crate::halt::HaltBoard;
 use crate::people::{self, People};
-use crate::pressure::Pressure;
 use crate::sheet::Sheet;
 
 /// Everything a decision may touch.
@@ -53,7 +52,6 @@ pub struct Pipeline {
     contexts: Contexts,
     draining: AtomicBool,
     permits: Semaphore,
-    pressure: Pressure,
 }
 
 /// A request that was read, or as much of it as could be.
@@ -120,7 +118,6 @@ impl Pipeline {
             notary,
             people: People::default(),
             policies: ArcSwap::from_pointee(policies),
-            pressure: Pressure::new(limits.queue()),
             limits,
             store,
             draining: AtomicBool::new(false),
@@ -219,7 +216,8 @@ impl Pipeline {
         if self.is_draining() {
             return Err(Refusal::Draining);
         }
-        if self.pressure.is_high() {
+        // Those that wait for a processor are not in flight yet, and are what an overloaded machine has most of.
+        if tokio::runtime::Handle::current().metrics().global_queue_depth() > self.limits.in_flight {
             return Err(Refusal::Overloaded);
         }
         self.permits.try_acquire().map_err(|_| Refusal::Overloaded)
@@ -341,13 +339,6 @@ impl Pipeline {
             return Reply { status: 503, ..route.deny(&frame, &refusal.to_string()) };
         }
         if spec.gates { route.deny(&frame, &refusal.to_string()) } else { route.pass(&frame) }
-    }
-
-    /// Watches for overload as long as it runs.
-    pub(crate) async fn watch_pressure(&self) {
-        loop {
-            self.pressure.look().await;
-        }
     }
 
     /// Writes the bulk receipts that are due. Called in short intervals by a task of the service.

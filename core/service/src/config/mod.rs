@@ -198,11 +198,9 @@ pub struct EgressSettings {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
-    /// Decisions in flight at once; what comes on top is denied at once, explicitly, and receipted in bulk.
+    /// Decisions in flight at once, and calls that may wait for a processor besides; what comes on top is denied at
+    /// once, explicitly, and receipted in bulk.
     pub in_flight: usize,
-    /// When work waits longer than this for a processor, in milliseconds, calls are denied at once until it does not
-    /// any more. Must be well below the shortest window of the vendors in use (1,000 for Copilot Studio).
-    pub queue_ms: u64,
     /// Bytes of a request's body. Anthropic's protocol maximum is 64 MiB.
     pub body_bytes: usize,
     /// Open approvals and deferrals; beyond it STEP_UP and DEFER become DENY.
@@ -217,7 +215,6 @@ impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             in_flight: 256,
-            queue_ms: 50,
             body_bytes: 64 << 20,
             open_approvals: 10_000,
             idempotency_s: 86_400,
@@ -227,12 +224,6 @@ impl Default for LimitSettings {
 }
 
 impl LimitSettings {
-    /// How long work may wait for a processor.
-    #[must_use]
-    pub fn queue(&self) -> Duration {
-        Duration::from_millis(self.queue_ms)
-    }
-
     /// How long a repeated request gets its recorded answer.
     #[must_use]
     pub fn idempotency(&self) -> Duration {
