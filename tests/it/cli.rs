@@ -366,7 +366,7 @@ pub(crate) fn repository(path: &str) -> PathBuf {
 }
 
 /// A request of the generic connector.
-fn action(id: &str, effect: &str, parameters: Value) -> Value {
+pub(crate) fn action(id: &str, effect: &str, parameters: Value) -> Value {
     let environment = parameters.get("environment").cloned();
     let facets = environment.map_or(json!({}), |environment| json!({"environment": environment}));
     json!({
@@ -386,12 +386,12 @@ fn str(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// The program, with none of its variables set.
-fn program(args: &[&str]) -> Command {
+pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     for name in ["CONFIG", "LOG", "LOG_FORMAT", "SERVER", "TOKEN"] {
         command.env_remove(format!("COUNTERSIGN_{name}"));
@@ -401,16 +401,16 @@ fn program(args: &[&str]) -> Command {
 }
 
 #[track_caller]
-fn check(output: Output, exit: i32) -> Output {
+pub(crate) fn check(output: Output, exit: i32) -> Output {
     assert_eq!(Some(exit), output.status.code(), "{}{}", text(&output.stdout), text(&output.stderr));
     output
 }
 
 /// An installation as `init` makes it.
-struct Home(TempDir);
+pub(crate) struct Home(TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         check(program(&["init", dir.path().to_str().unwrap()]).output().unwrap(), DONE);
         let home = Self(dir);
@@ -421,7 +421,7 @@ impl Home {
         home
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -432,12 +432,12 @@ impl Home {
     }
 
     #[track_caller]
-    fn run(&self, exit: i32, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, exit: i32, args: &[&str]) -> Output {
         check(self.command(args).output().unwrap(), exit)
     }
 
     #[track_caller]
-    fn json(&self, exit: i32, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, exit: i32, args: &[&str]) -> Value {
         let output = self.run(exit, &[&["--json"], args].concat());
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -447,7 +447,7 @@ impl Home {
         fs::read(Self::new().path("trust.json")).unwrap()
     }
 
-    fn serve(&self) -> Server<'_> {
+    pub(crate) fn serve(&self) -> Server<'_> {
         let mut child = self.command(&["--json", "serve"]);
         let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -459,7 +459,7 @@ impl Home {
 }
 
 /// A running server.
-struct Server<'a> {
+pub(crate) struct Server<'a> {
     child: Child,
     home: &'a Home,
     url: String,
@@ -474,7 +474,7 @@ impl Drop for Server<'_> {
 
 impl Server<'_> {
     /// Signs a request as Standard Webhooks 1.0.0 says, and sends it.
-    async fn ask(&self, id: &str, body: Value) -> Value {
+    pub(crate) async fn ask(&self, id: &str, body: Value) -> Value {
         let secret = fs::read_to_string(self.home.path("keys/generic.secret")).unwrap();
         let key = STANDARD.decode(secret.trim().strip_prefix("whsec_").unwrap()).unwrap();
         let Timestamp(now) = SystemClock.now();
@@ -496,12 +496,12 @@ impl Server<'_> {
     }
 
     #[track_caller]
-    fn run(&self, exit: i32, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, exit: i32, args: &[&str]) -> Output {
         check(self.command(args).output().unwrap(), exit)
     }
 
     #[track_caller]
-    fn json(&self, exit: i32, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, exit: i32, args: &[&str]) -> Value {
         let output = self.run(exit, &[&["--json"], args].concat());
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -511,7 +511,7 @@ impl Server<'_> {
     }
 
     /// Stops it as a service manager does, and waits until everything is written.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let stopped = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
         assert!(stopped.success());
         assert!(self.child.wait().unwrap().success());

@@ -11,8 +11,11 @@
 mod architecture;
 mod claude;
 mod cli;
+mod conformance;
 mod connectors;
 mod crash;
 mod pipeline;
+mod policy;
 mod schemas;
 mod support;
+mod threats;

@@ -7,8 +7,8 @@ use countersign_service::export::Filter;
 use countersign_service::telemetry::LogFormat;
 
 use crate::commands::{
-    approvals, bench, completions, config, connectors, decide, demo, export, halt, init, keys, policy,
-    receipts, schema, serve, verify,
+    approvals, bench, completions, config, conformance, connectors, decide, demo, export, halt, init, keys,
+    policy, receipts, schema, serve, verify,
 };
 
 const EXIT_CODES: &str = "\
@@ -102,7 +102,7 @@ pub(crate) enum Command {
     Connectors(connectors::Args),
     /// Decide one action offline and explain the decision.
     Decide(decide::Args),
-    /// Check, test and reload policies.
+    /// Check, test, compare, replay, explain, draft and reload policies.
     Policy(policy::Args),
     /// Read receipts.
     #[command(visible_alias = "receipt")]
@@ -123,6 +123,8 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Measure this machine: decisions, latency and overload beside named limits.
     Bench(bench::Args),
+    /// Show, row by row and with receipts, that a server does what AARM requires.
+    Conformance(conformance::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
 }

@@ -1,5 +1,5 @@
 //! A whole installation for one run: keys, policies, configuration, every connector, and the far side that they
-//! call. For `demo` and `bench`; its secrets protect nothing.
+//! call. For `demo`, `bench` and `conformance`; its secrets protect nothing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_connectors::rehearsal::Rehearsal;
 use countersign_receipt::{
     LogKey, ReceiptKey, Trust, TrustFile, TrustedLog, TrustedReceiptKey, generate_key_pem,
@@ -32,6 +34,8 @@ pub(crate) struct Stage {
     pub(crate) rehearsal: Arc<Rehearsal>,
     pub(crate) service: Service,
     pub(crate) listener: TcpListener,
+    /// Of a caller of the API that may do everything.
+    pub(crate) token: String,
     /// `http://127.0.0.1:<port>`
     pub(crate) url: String,
 }
@@ -70,7 +74,11 @@ impl Stage {
         for (name, text) in &plan.policies {
             std::fs::write(policies.join(name), text).with_context(|| format!("write policy {name}"))?;
         }
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).context("the system gives no random bytes")?;
+        let token = URL_SAFE_NO_PAD.encode(random);
         let config: Config = serde_json::from_value(json!({
+            "api": {"callers": {"stage": {"token": {"env": "STAGE_TOKEN"}, "roles": ["viewer", "approver", "operator"]}}},
             "server": {"listen": address.to_string(), "public_url": format!("http://{address}")},
             "store": {"kind": plan.store, "dir": plan.dir.join("data")},
             "keys": {"origin": ORIGIN, "receipt": {"env": "STAGE_RECEIPT"}, "log": {"env": "STAGE_LOG"}, "epoch": EPOCH},
@@ -80,8 +88,9 @@ impl Stage {
         }))?;
         let (receipt_pem, log_pem) = (generate_key_pem()?, generate_key_pem()?);
         let trust_file = trust(&receipt_pem, &log_pem)?;
-        let secrets = rehearsal.clone();
+        let (secrets, api_token) = (rehearsal.clone(), token.clone());
         let lookup = move |name: &str| match name {
+            "STAGE_TOKEN" => Some(api_token.clone()),
             "STAGE_RECEIPT" => Some(receipt_pem.clone()),
             "STAGE_LOG" => Some(log_pem.clone()),
             _ => secrets.lookup(name),
@@ -90,7 +99,7 @@ impl Stage {
         let service = Service::start(config, &registry, Arc::new(SystemClock), &lookup).await?;
         tokio::spawn(serve_far_side(far_side, rehearsal.clone()));
         let trust = trust_file.check()?;
-        Ok(Self { trust, trust_file, rehearsal, service, listener, url: format!("http://{address}") })
+        Ok(Self { trust, trust_file, rehearsal, service, listener, token, url: format!("http://{address}") })
     }
 }
 

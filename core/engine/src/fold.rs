@@ -5,12 +5,17 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 /// Counts that the schema calls `Long` and that are never negative, with the highest value that they can have.
-const COUNTS: [(&str, i64); 8] = [
+const COUNTS: [(&str, i64); 13] = [
     ("assuranceLevel", 4),
     ("delegationDepth", i64::MAX),
+    ("person.deniedCount", i64::MAX),
+    ("person.sessions", i64::MAX),
+    ("risk.escalation", 4),
     ("session.actionCount", i64::MAX),
+    ("session.chainLength", i64::MAX),
     ("session.deniedCount", i64::MAX),
     ("session.failedCount", i64::MAX),
+    ("session.lastMinute", i64::MAX),
     ("session.recentDenied", 16),
     ("session.requests", i64::MAX),
     ("session.secondsSinceStart", i64::MAX),

@@ -206,9 +206,15 @@ fn shadowed(above: &Form<'_>, below: &Form<'_>) -> Option<PolicyProblem> {
         let advice = "together they only ever defer as a conflict; give one of them a better @priority";
         return Some(below.problem(Level::Warning, Code::Shadowed, message, advice));
     }
+    let advice = match info.class {
+        PolicyClass::Forbidden => "remove it or narrow the other one, which nothing overrides",
+        PolicyClass::Context if whatever => {
+            "remove it, narrow the other one, or give this one a better @priority"
+        }
+        PolicyClass::Context => "give this one a better @priority, or a condition of its own",
+    };
     if whatever {
         let message = format!("it never decides: {} comes first in the whole of its scope", above.place());
-        let advice = "remove it, narrow the other one, or give this one a better @priority";
         return Some(below.problem(Level::Warning, Code::Unreachable, message, advice));
     }
     if above.rule.outcome == below.rule.outcome {
@@ -216,7 +222,6 @@ fn shadowed(above: &Form<'_>, below: &Form<'_>) -> Option<PolicyProblem> {
     }
     let message =
         format!("wherever it matches, {} matches too and comes first with {}", above.place(), info.verdict);
-    let advice = "give this one a better @priority, or a condition of its own";
     Some(below.problem(Level::Warning, Code::Shadowed, message, advice))
 }
 
@@ -277,3 +282,122 @@ static UNPOPULATED: LazyLock<Vec<String>> = LazyLock::new(|| {
     let action = action.to_action(Timestamp::default());
     explain(&policies, &action, &Context::default(), Timestamp::default()).unpopulated
 });
+
+#[cfg(test)]
+mod tests {
+    use countersign_schemas::{Action, Verdict};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Finding, evaluate};
+
+    /// Small sets in which policies often overlap.
+    fn a_set() -> impl Strategy<Value = String> {
+        let kind = prop::sample::select(vec![
+            "permit",
+            "@decision(\"step_up\") @approvers(\"a\") forbid",
+            "@decision(\"defer\") forbid",
+            "@class(\"forbidden\") forbid",
+            "forbid",
+        ]);
+        let action =
+            prop::sample::select(vec!["action", "action == Action::\"pay\"", "action in Action::\"egress\""]);
+        let resource = prop::sample::select(vec![
+            "resource",
+            "resource in Server::\"s\"",
+            "resource == Tool::\"mcp/s/t\"",
+        ]);
+        let part = prop::sample::select(vec![
+            "context.human == \"h\"",
+            "context.human != \"h\"",
+            "context.session.ended",
+            "context.facets.external",
+            "context.assuranceLevel >= 0",
+            "context.assuranceLevel > 2",
+        ]);
+        let parts = prop::collection::vec(part, 0..4);
+        let policy = (kind, action, resource, parts, 1..4_u8, any::<bool>());
+        prop::collection::vec(policy, 1..7).prop_map(|policies| {
+            let policy = |(at, (kind, action, resource, parts, priority, unless)): (
+                usize,
+                (&str, _, _, Vec<&str>, _, _),
+            )| {
+                let condition = match (parts.is_empty(), unless) {
+                    (true, _) => String::new(),
+                    (false, false) => format!("when {{ {} }}", parts.join(" && ")),
+                    (false, true) => format!("unless {{ {} }}", parts.join(" || ")),
+                };
+                let (annotations, effect) = kind.rsplit_once(' ').unwrap_or(("", kind));
+                format!(
+                    "@id(\"p{at}\") @priority(\"{priority}\") @reason(\"r\") {annotations}\n\
+                     {effect} (principal, {action}, {resource}) {condition};\n"
+                )
+            };
+            policies.into_iter().enumerate().map(policy).collect()
+        })
+    }
+
+    fn an_action() -> impl Strategy<Value = (Action, Context)> {
+        let effect = prop::sample::select(vec!["pay", "send", "read"]);
+        let tool = prop::sample::select(vec!["mcp/s/t", "mcp/s/u", "mcp/o/t"]);
+        let external = prop::option::of(any::<bool>());
+        let level = prop::sample::select(vec!["none", "oauth_verified"]);
+        (effect, tool, external, level, any::<bool>(), any::<bool>()).prop_map(
+            |(effect, tool, external, level, human, ended)| {
+                let human = if human { "h" } else { "i" };
+                let mut action = json!({
+                    "effect": effect, "tool": tool, "identity": {"assurance": level, "human": {"id": human}},
+                });
+                if let Some(external) = external {
+                    action["facets"] = json!({"external": external});
+                }
+                let action =
+                    serde_json::from_value::<cases::CaseAction>(action).unwrap().to_action(Timestamp(0));
+                (action, Context { ended_at: ended.then_some(Timestamp(0)), ..Context::default() })
+            },
+        )
+    }
+
+    proptest! {
+        /// Nothing is guessed: what is called unreachable or shadowed decides nothing, whatever is asked.
+        #[test]
+        fn a_finding_is_never_wrong(set in a_set(), asked in prop::collection::vec(an_action(), 40)) {
+            // Where Cedar itself sees that a policy can never match, the set is refused.
+            let source = PolicySource { name: "a.cedar".to_owned(), text: set.clone() };
+            let Ok(policies) = Policies::load(&[source], Options::default()) else { return Ok(()) };
+            let found = lint(&policies).unwrap();
+            for (action, context) in &asked {
+                let decision = evaluate(&policies, action, context, Timestamp(0));
+                let considered = explain(&policies, action, context, Timestamp(0)).considered;
+                for problem in &found {
+                    let id = problem.policy.clone().unwrap_or_default();
+                    let decides = decision.policies.iter().any(|policy| policy.id == id);
+                    let finding = considered.iter().find(|of| of.id == id).map(|of| of.finding);
+                    match problem.code {
+                        Code::Unreachable | Code::Shadowed => prop_assert!(
+                            !decides || decision.verdict == Verdict::Defer, "{problem}\n{set}\n{decision:?}"
+                        ),
+                        Code::AlwaysTrue if problem.message == "its condition cannot be false" => {
+                            prop_assert_ne!(finding, Some(Finding::NotSatisfied), "{}\n{}", problem, set);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_can_be_left_out_of_a_request_is_what_the_schema_says() {
+        let schema: String = crate::SCHEMA.lines().filter_map(|line| line.strip_prefix("// ")).collect();
+        for path in UNPOPULATED.iter() {
+            let (record, name) = path.split_once('.').unwrap();
+            assert!(record == "person" || record == "risk" || schema.contains(name), "{path}");
+        }
+        for path in ["facets.environment", "session.request", "person.labels", "risk.drift"] {
+            assert!(UNPOPULATED.iter().any(|left_out| left_out == path), "{path}: {:?}", *UNPOPULATED);
+        }
+        assert!(!UNPOPULATED.iter().any(|path| path == "session.labels"));
+    }
+}

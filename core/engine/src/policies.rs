@@ -387,7 +387,8 @@ impl Loader<'_> {
                     self.problems.extend(unreachable);
                 }
                 _ => {
-                    let odd = |found| PolicyProblem { code: Code::Suspicious, level: Level::Warning, ..found };
+                    let odd =
+                        |found| PolicyProblem { code: Code::Suspicious, level: Level::Warning, ..found };
                     self.warnings.extend(found.map(odd));
                 }
             }
@@ -447,15 +448,16 @@ impl Loader<'_> {
             filed.map(|(number, (rule, policy))| (&rule.scope, member(number, rule, policy))).collect();
         let index = Index::new(filed).map_err(|error| PolicyProblem::new("", error))?;
         if open > OPEN_POLICIES_WORTH_A_WARNING {
-            self.warn(Code::Broad, format!(
-                "{open} policies name no action, principal or resource: every request asks them"
-            ));
+            self.warn(
+                Code::Broad,
+                format!("{open} policies name no action, principal or resource: every request asks them"),
+            );
         }
         if index.largest() > SLICE_WORTH_A_WARNING {
-            self.warn(Code::Crowded, format!(
-                "{} policies have one and the same scope: a request asks them all",
-                index.largest()
-            ));
+            self.warn(
+                Code::Crowded,
+                format!("{} policies have one and the same scope: a request asks them all", index.largest()),
+            );
         }
         Ok(Policies {
             builder: Builder::new(literals, &self.vocabulary.actions)?,
@@ -476,9 +478,11 @@ impl Loader<'_> {
 
 /// Says what a type error does to whoever does not look for it.
 fn vanishing(found: PolicyProblem) -> PolicyProblem {
-    let consequence = "Cedar passes over a policy that fails, and a forbid that is passed over protects nothing";
+    let consequence =
+        "Cedar passes over a policy that fails, and a forbid that is passed over protects nothing";
+    let prefix = format!("for policy `{}`, ", found.policy.as_deref().unwrap_or_default());
     let advice = match found.advice {
-        Some(help) => format!("{help}; {consequence}"),
+        Some(help) => format!("{}; {consequence}", help.strip_prefix(&prefix).unwrap_or(&help)),
         None => format!("correct it: {consequence}"),
     };
     PolicyProblem { advice: Some(advice), code: Code::TypeErrorVanishes, ..found }

@@ -176,3 +176,66 @@ fn fresh(id: &str, taken: &mut BTreeSet<String>) -> String {
     taken.insert(id.clone());
     id
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Code, Options, Policies, PolicySource, lint};
+
+    fn tool() -> impl Strategy<Value = Tool> {
+        (".*", prop::option::of(".*"), "[a-c]{1,2}").prop_map(|(namespace, server, name)| Tool {
+            raw: name.clone(),
+            name,
+            namespace,
+            server,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Names come from outside, and whatever they hold stays a name.
+        #[test]
+        fn a_draft_loads_and_has_no_finding(
+            seen in prop::collection::vec((".*", ".*", 0..12_usize, tool(), any::<bool>()), 1..8)
+        ) {
+            let mut draft = Draft::default();
+            for (connector, agent_kind, effect, tool, verified) in &seen {
+                let assurance = if *verified { Assurance::OauthVerified } else { Assurance::None };
+                draft.note(&Seen { agent_kind, assurance, connector, effect: Effect::ALL[*effect], tool });
+            }
+            let source = PolicySource { name: "draft.cedar".to_owned(), text: draft.to_cedar() };
+            let policies = Policies::load(&[source], Options::default());
+            let policies = policies.map_err(|errors| TestCaseError::fail(format!("{errors}\n{}", draft.to_cedar())))?;
+            prop_assert_eq!(draft.len(), policies.len());
+            let found = lint(&policies).unwrap();
+            let odd = found.iter().filter(|problem| problem.code != Code::Suspicious);
+            prop_assert_eq!(0, odd.count(), "{:?}", found);
+        }
+    }
+
+    #[test]
+    fn a_server_with_too_many_tools_is_permitted_whole() {
+        let mut draft = Draft::default();
+        for at in 0..200 {
+            let server = Some("s".to_owned());
+            let tool =
+                Tool { name: format!("t{at}"), server, namespace: "mcp".to_owned(), raw: String::new() };
+            let assurance = Assurance::None;
+            draft.note(&Seen {
+                agent_kind: "",
+                assurance,
+                connector: "c",
+                effect: Effect::Read,
+                tool: &tool,
+            });
+        }
+        let text = draft.to_cedar();
+        assert!(
+            text.contains("seen 200 times with more than 50 tools") && !text.contains("toolName"),
+            "{text}"
+        );
+    }
+}

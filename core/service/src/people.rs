@@ -33,15 +33,20 @@ struct Session {
 }
 
 impl People {
-    /// Who this is, across vendors: the e-mail address where one is known, else the vendor's id. Nobody, unless
-    /// something better than the client's own word vouches for it.
-    pub(crate) fn key(identity: &Identity) -> Option<String> {
+    /// Who this is: by e-mail address or directory id (a GUID, as Entra gives) across vendors; by any other id within
+    /// its vendor, where alone it means one person. Nobody, unless something better than the client's own word
+    /// vouches for it.
+    pub(crate) fn key(identity: &Identity, vendor: &str) -> Option<String> {
         let human = identity.human.as_ref().filter(|_| identity.assurance > Assurance::ClientAsserted)?;
-        let name = human
-            .email
-            .as_deref()
-            .map_or_else(|| human.id.clone(), |email| countersign_sdk::parse::human(email).id);
-        (!name.is_empty()).then_some(name)
+        let id = match human.email.as_deref() {
+            Some(email) => countersign_sdk::parse::human(email).id,
+            None => human.id.clone(),
+        };
+        match id.as_str() {
+            "" => None,
+            everywhere if everywhere.starts_with("email-") || is_guid(everywhere) => Some(id),
+            of_vendor => Some(format!("{vendor}/{of_vendor}")),
+        }
     }
 
     /// What the other sessions of `key` did.
@@ -126,7 +131,7 @@ impl People {
             denied_count: u64::from(leaf.summary.verdict == Some(Verdict::Deny)),
             ..Context::default()
         };
-        if let Some(key) = Self::key(&identity) {
+        if let Some(key) = Self::key(&identity, &vendor.name) {
             self.note(key, &session.id, &vendor.name, &seen, decided_at);
         }
     }
@@ -134,6 +139,15 @@ impl People {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Session>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// RFC 9562's text form.
+fn is_guid(id: &str) -> bool {
+    let at = |place: usize, byte: u8| match place {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    id.len() == 36 && id.bytes().enumerate().all(|(place, byte)| at(place, byte))
 }
 
 fn is_recent(session: &Session, now: Timestamp) -> bool {
@@ -159,14 +173,17 @@ mod tests {
             human: Some(Human { id: id.to_owned(), email: email.map(str::to_owned), name: None }),
             ..Identity::default()
         };
+        let key = |assurance, id, email, vendor| People::key(&identity(assurance, id, email), vendor);
         let by_id = countersign_sdk::parse::human("Ann@example.com").id;
-        let ann = People::key(&identity(Assurance::VendorSigned, "guid-1", Some("ann@Example.com")));
-        assert_eq!(ann, People::key(&identity(Assurance::OauthVerified, &by_id, None)));
+        let ann = key(Assurance::VendorSigned, "guid-1", Some("ann@Example.com"), "anthropic");
         assert!(ann.is_some());
-        assert_eq!(
-            None,
-            People::key(&identity(Assurance::ClientAsserted, "guid-1", Some("ann@example.com")))
-        );
+        assert_eq!(ann, key(Assurance::OauthVerified, &by_id, None, "copilot-studio"));
+        assert_eq!(None, key(Assurance::ClientAsserted, "guid-1", Some("ann@example.com"), "anthropic"));
+        let forty_one = |vendor| key(Assurance::VendorSigned, "41", None, vendor);
+        assert_ne!(forty_one("github"), forty_one("generic"), "one number, two people");
+        let guid =
+            |vendor| key(Assurance::VendorSigned, "11112222-0000-1111-2222-333344445555", None, vendor);
+        assert_eq!(guid("copilot-studio"), guid("generic"), "one directory entry, one person");
     }
 
     #[test]

@@ -92,7 +92,11 @@ impl Sheet {
             stored: (!state.context.is_empty()).then_some(&*state.context),
             entries: Vec::new(),
             judged: Vec::new(),
-            person: reading.events.iter().filter_map(identity_of).find_map(People::key),
+            person: reading
+                .events
+                .iter()
+                .filter_map(identity_of)
+                .find_map(|identity| People::key(identity, route.kind())),
             now,
             pipeline,
             reading,

@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args, _globals: &Globals) -> Result<Exit> {
     std::fs::create_dir_all(&dir)?;
     let stage =
         Stage::set(Plan { dir: &dir, policies: base_policies(), port: args.port, store: "sqlite" }).await?;
-    let Stage { trust, trust_file, rehearsal, service, listener, url } = stage;
+    let Stage { trust, trust_file, rehearsal, service, listener, url, .. } = stage;
     let (pipeline, routes) = (service.pipeline().clone(), service.routes().clone());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(service.run(listener, async move {

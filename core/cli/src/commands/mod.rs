@@ -4,6 +4,7 @@ pub(crate) mod approvals;
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod conformance;
 pub(crate) mod connectors;
 pub(crate) mod decide;
 pub(crate) mod demo;
@@ -42,6 +43,7 @@ pub(crate) async fn run(command: Command, globals: &Globals) -> anyhow::Result<E
         Command::Schema(args) => schema::run(&args, globals),
         Command::Demo(args) => demo::run(args, globals).await,
         Command::Bench(args) => bench::run(&args, globals).await,
+        Command::Conformance(args) => conformance::run(&args, globals).await,
         Command::Completions(args) => completions::run(&args),
     }
 }
