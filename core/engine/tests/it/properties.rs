@@ -130,6 +130,48 @@ fn verdict(policies: &Policies, asked: &Asked) -> Verdict {
     judged(policies, asked).decision.verdict
 }
 
+/// What policies want together.
+#[derive(Debug, PartialEq)]
+enum Naive {
+    /// They want different things.
+    Conflict,
+    Nothing,
+    /// The verdict, and the annotations that it comes from.
+    Wants(Verdict, Vec<String>),
+}
+
+/// What the best tier of `satisfied` wants. In one tier a forbid beats a permit; forbids agree when they say the same,
+/// or are MODIFYs of different parameters.
+fn naive(policies: &[String], satisfied: &[&Considered]) -> Naive {
+    let Some(best) = satisfied.iter().map(|c| c.priority).min() else { return Naive::Nothing };
+    let tier = satisfied.iter().filter(|c| c.priority == best);
+    let (permits, forbids): (Vec<&&Considered>, Vec<&&Considered>) =
+        tier.partition(|c| c.verdict == Verdict::Allow);
+    let Some(first) = forbids.first() else {
+        return if permits.is_empty() { Naive::Nothing } else { Naive::Wants(Verdict::Allow, Vec::new()) };
+    };
+    let says = |c: &&&Considered| {
+        let text = &policies[c.id[1..].parse::<usize>().unwrap()];
+        text.split("forbid").next().unwrap().split(')').skip(2).collect::<String>()
+    };
+    let mut said: Vec<String> = forbids.iter().map(|c| says(&c)).collect();
+    said.sort();
+    let alike = said.iter().all(|one| *one == said[0]);
+    let of_x = |one: &String| one.contains("/x");
+    let agree = match first.verdict {
+        Verdict::Modify => {
+            let all = forbids.iter().all(|c| c.verdict == Verdict::Modify);
+            said.len() == 1 || all && said.len() == 2 && of_x(&said[0]) != of_x(&said[1])
+        }
+        _ => alike,
+    };
+    if !agree {
+        return Naive::Conflict;
+    }
+    said.dedup();
+    Naive::Wants(first.verdict, said)
+}
+
 /// Asks plain Cedar, with a request made from JSON and checked by nobody: a second road from an action to Cedar.
 struct Plain {
     entities: Entities,
@@ -237,6 +279,48 @@ proptest! {
             };
             prop_assert_eq!(want, plain.satisfies(policy), "p{}: {}", number, policy);
         }
+    }
+
+    /// The order of resolution, read naively: what each policy wants is taken from its text, and whether one that
+    /// cannot be evaluated could change the outcome is found by trying.
+    #[test]
+    fn the_answer_is_that_of_a_naive_reading(policies in set(), asked in asked()) {
+        let explanation = judged(&load(&policies), &asked);
+        let with = |finding: Finding| -> Vec<&Considered> {
+            explanation.considered.iter().filter(|c| c.finding == finding).collect()
+        };
+        let (satisfied, undecidable) = (with(Finding::Satisfied), with(Finding::Undecidable));
+        let forbidden = |list: &[&Considered]| list.iter().any(|c| c.class == PolicyClass::Forbidden);
+        let wanted = naive(&policies, &satisfied);
+        let changes = |c: &&Considered| naive(&policies, &[satisfied.clone(), vec![*c]].concat()) != wanted;
+        let allowed: &[Verdict] = if forbidden(&satisfied) || !with(Finding::Fault).is_empty() {
+            &[Verdict::Deny]
+        } else if forbidden(&undecidable) || undecidable.iter().any(changes) {
+            &[Verdict::Defer]
+        } else {
+            match wanted {
+                Naive::Conflict => &[Verdict::Defer],
+                Naive::Nothing => &[Verdict::Deny],
+                // Judged once more with the changed parameters, and then ALLOW or nothing.
+                Naive::Wants(Verdict::Modify, _) => &[Verdict::Modify, Verdict::Deny],
+                Naive::Wants(Verdict::Allow, _) => &[Verdict::Allow],
+                Naive::Wants(Verdict::Deny, _) => &[Verdict::Deny],
+                Naive::Wants(Verdict::StepUp, _) => &[Verdict::StepUp],
+                Naive::Wants(Verdict::Defer, _) => &[Verdict::Defer],
+            }
+        };
+        prop_assert!(allowed.contains(&explanation.decision.verdict), "{:?} {}", allowed, explanation.decision.verdict);
+    }
+
+    #[test]
+    fn a_policy_about_something_else_changes_nothing(policies in set(), other in prop_oneof![permit(), forbid()], asked in asked()) {
+        let other = other.replacen("resource", "resource == Tool::\"other/-/tool\"", 1);
+        prop_assume!(!other.contains("== Tool::\"other/-/tool\" =="));
+        prop_assume!(!other.contains("== Tool::\"other/-/tool\" i"));
+        let before = judged(&load(&policies), &asked).decision;
+        let after = judged(&load(&[policies, vec![other]].concat()), &asked).decision;
+        let apart_from_the_set = countersign_schemas::Decision { bundle_sha256: before.bundle_sha256.clone(), ..after };
+        prop_assert_eq!(before, apart_from_the_set);
     }
 
     /// Whoever reads the file without our annotations is at least as strict, but for what cannot be evaluated,
