@@ -150,11 +150,11 @@ fn naive(policies: &[String], satisfied: &[&Considered]) -> Naive {
     let Some(first) = forbids.first() else {
         return if permits.is_empty() { Naive::Nothing } else { Naive::Wants(Verdict::Allow, Vec::new()) };
     };
-    let says = |c: &&&Considered| {
+    let says = |c: &&Considered| {
         let text = &policies[c.id[1..].parse::<usize>().unwrap()];
         text.split("forbid").next().unwrap().split(')').skip(2).collect::<String>()
     };
-    let mut said: Vec<String> = forbids.iter().map(|c| says(&c)).collect();
+    let mut said: Vec<String> = forbids.iter().map(|c| says(c)).collect();
     said.sort();
     let alike = said.iter().all(|one| *one == said[0]);
     let of_x = |one: &String| one.contains("/x");
