@@ -23,6 +23,8 @@ pub(crate) struct Shot {
     pub(crate) key: Vec<u8>,
     /// Path below the server's root.
     pub(crate) path: &'static str,
+    /// What the sessions' names begin with.
+    pub(crate) prefix: &'static str,
     /// Sessions that the requests are spread over.
     pub(crate) sessions: u64,
 }
@@ -219,7 +221,7 @@ struct Template {
 
 impl Template {
     fn new(shot: &Shot, connection: u64) -> Self {
-        let session = format!("load-{}", connection % shot.sessions.max(1));
+        let session = format!("{}-{}", shot.prefix, connection % shot.sessions.max(1));
         let body = |note: &str| {
             format!(
                 r#"{{"version":1,"id":"{ID_SLOT}","type":"action","session":{{"id":"{session}"}},"agent":{{"id":"load-agent"}},"human":{{"id":"u-1"}},"tool":{{"namespace":"warehouse","name":"query"}},"effect":"read","parameters":{{"query":"select name from customers","limit":50,"note":"{note}"}}}}"#

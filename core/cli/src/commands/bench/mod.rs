@@ -67,6 +67,8 @@ struct Figures {
     verify_per_second: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     long: Option<Long>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Session>,
     resident_mib: u64,
 }
 
@@ -123,6 +125,20 @@ struct Long {
 const SHORTEST_WINDOW_MS: f64 = 1_000.0;
 /// More than this the generator itself cannot send.
 const OVERLOAD_MAX: f64 = 24.0;
+/// One session that goes on and on, one call at a time.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Session {
+    early_actions: u64,
+    early_per_second: f64,
+    late_actions: u64,
+    late_per_second: f64,
+    /// Cost per decision late over early.
+    cost_ratio: f64,
+}
+
+/// A session this long must cost what a short one costs.
+const SESSION_ACTIONS: u64 = 100_000;
 const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 
 /// Measures everything and prints it.
@@ -152,8 +168,8 @@ async fn measure(args: &Args) -> Result<Figures> {
     let secret = rehearsal.lookup("REHEARSAL_WEBHOOK").ok_or_else(|| anyhow!("no webhook secret"))?;
     let key = standard_webhooks_key(&Secret::new(secret)).map_err(anyhow::Error::msg)?;
     let limit = serve_limit(key.clone()).await?;
-    let decide = Shot { address, key: key.clone(), path: "/hooks/generic", sessions: 1_000 };
-    let limit = Shot { address: limit, key, path: "/limit", sessions: 1_000 };
+    let decide = Shot { address, key: key.clone(), path: "/hooks/generic", prefix: "load", sessions: 1_000 };
+    let limit = Shot { address: limit, key, path: "/limit", prefix: "load", sessions: 1_000 };
     let length = if args.quick { Duration::from_secs(2) } else { Duration::from_secs(8) };
 
     let fsync = parts::fsync(&dir, if args.quick { 500 } else { 2_000 })?;
@@ -173,6 +189,7 @@ async fn measure(args: &Args) -> Result<Figures> {
     let overload = overload(&decide, highest, args.overload, length).await?;
     let long =
         if args.quick { None } else { Some(run_long(&decide, &*pipeline.store, args.receipts).await?) };
+    let session = if args.quick { None } else { Some(run_session(&decide).await?) };
     // Before the bench itself takes memory: 10,000 policies, and an export as one text.
     let resident = parts::resident().unwrap_or(0);
     let (few, many) = parts::policies(if args.quick { 2_000 } else { 20_000 })?;
@@ -191,6 +208,7 @@ async fn measure(args: &Args) -> Result<Figures> {
         evaluate_ratio: many.median.as_secs_f64() / few.median.as_secs_f64(),
         verify_per_second,
         long,
+        session,
         resident_mib: resident >> 20,
     })
 }
@@ -238,6 +256,31 @@ async fn run_long(shot: &Shot, store: &dyn Store, receipts: u64) -> Result<Long>
         early_receipts,
         early_per_second: early.rate(),
         late_receipts: store.health().size,
+        late_per_second: late.rate(),
+        cost_ratio: early.rate() / late.rate(),
+    })
+}
+
+/// Decides [`SESSION_ACTIONS`] actions of one session; compares the first, from 100 on, with the last.
+async fn run_session(shot: &Shot) -> Result<Session> {
+    let shot = Shot { prefix: "long", sessions: 1, ..shot.clone() };
+    let slice = Duration::from_secs(3);
+    let mut actions = 0;
+    while actions < 100 {
+        actions += shoot(&shot, 1, Pace::Closed, slice / 30).await?.decided;
+    }
+    let early_actions = actions;
+    let early = shoot(&shot, 1, Pace::Closed, slice).await?;
+    actions += early.decided;
+    while actions < SESSION_ACTIONS {
+        actions += shoot(&shot, 1, Pace::Closed, slice).await?.decided;
+        progress(&format!("{actions} actions in one session"));
+    }
+    let late = shoot(&shot, 1, Pace::Closed, slice).await?;
+    Ok(Session {
+        early_actions,
+        early_per_second: early.rate(),
+        late_actions: actions,
         late_per_second: late.rate(),
         cost_ratio: early.rate() / late.rate(),
     })
@@ -364,6 +407,16 @@ fn show(figures: &Figures) -> Result<()> {
             long.cost_ratio,
             long.late_per_second,
             long.early_per_second
+        ))?;
+    }
+    if let Some(session) = &figures.session {
+        output::line(format!(
+            "cost per decision at {} actions in one session over {}: {:.2} ({:.0}/s, {:.0}/s)",
+            session.late_actions,
+            session.early_actions,
+            session.cost_ratio,
+            session.late_per_second,
+            session.early_per_second
         ))?;
     }
     output::line(format!(
