@@ -193,6 +193,17 @@ async fn a_batch_that_was_not_completely_written_is_cut_off_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_journal_of_another_version_is_refused_and_left_as_it_is() {
+    let (place, _) = Place::filled(Options::default(), 3).await;
+    let segment = place.segments().pop().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[3] -= 1;
+    fs::write(&segment, &bytes).unwrap();
+    assert!(matches!(place.try_open("store", Options::default()), Err(OpenError::OtherVersion)));
+    assert!(fs::read(&segment).unwrap() == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_last_batch_that_was_acknowledged_is_refused_by_the_checkpoint_file() {
     let (place, _) = Place::filled(Options { segment_bytes: 64 << 10, ..small() }, 5).await;
     let [segment] = place.segments().try_into().unwrap();

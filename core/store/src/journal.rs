@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::codec::Place;
 
-/// 0xFF occurs in no UTF-8 text, so no receipt can hold the magic.
+/// 0xFF occurs in no UTF-8 text, so no receipt can hold the magic. The last byte is the version of the format.
 const MAGIC: [u8; 4] = [0xC5, 0xFF, b'J', 2];
 const HEADER_BYTES: usize = 20;
 /// How much of a new segment is written at once.
@@ -39,6 +39,9 @@ pub(crate) enum JournalError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// It is in the format of another version.
+    #[error("another version of countersign wrote the journal")]
+    OtherVersion,
 }
 
 /// Where segments are kept.
@@ -197,6 +200,9 @@ impl Journal {
                 Err(error) => return Err(error),
             }
         };
+        if problem == OTHER_VERSION {
+            return Err(JournalError::OtherVersion);
+        }
         let mut rest = vec![0; to_usize(limit - end)?];
         segment.read(&mut rest, end - name)?;
         let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(end) };
@@ -221,6 +227,8 @@ impl Journal {
     }
 }
 
+/// What is said of a frame in another version's format. It may hold receipts that were acknowledged.
+const OTHER_VERSION: &str = "another version of countersign wrote this frame";
 /// What is said of a frame of which not everything is there.
 const CUT_OFF: &str = "the frame is cut off";
 
@@ -252,7 +260,9 @@ fn read_frame(
 fn payload_bytes(header: &[u8; HEADER_BYTES], position: u64) -> Result<u32, &'static str> {
     let [magic, length, low, high, _crc] = words(header);
     if magic != MAGIC {
-        return Err("no frame begins here");
+        // A version of zero is a magic that was torn, not another format.
+        let is_another = magic[..3] == MAGIC[..3] && magic[3] != 0;
+        return Err(if is_another { OTHER_VERSION } else { "no frame begins here" });
     }
     if u64::from(u32::from_le_bytes(low)) | u64::from(u32::from_le_bytes(high)) << 32 != position {
         return Err("the frame belongs elsewhere");

@@ -79,6 +79,12 @@ pub enum OpenError {
         "the journal is damaged: {0}; restore the store from a copy that is not older than the checkpoint file"
     )]
     Damaged(String),
+    /// The journal's format is not this version's. Nothing was changed.
+    #[error(
+        "another version of countersign wrote the journal; open the store with that version, or export there and \
+         begin a new store here; nothing was changed"
+    )]
+    OtherVersion,
     /// The key is not the one that signed the log so far.
     #[error("the log's last checkpoint is not by the configured key: {0}")]
     Key(#[from] NoteError),
@@ -112,6 +118,7 @@ impl From<JournalError> for OpenError {
         match error {
             JournalError::Io(error) => Self::Io(error),
             damaged @ JournalError::Damaged { .. } => Self::Damaged(damaged.to_string()),
+            JournalError::OtherVersion => Self::OtherVersion,
         }
     }
 }
