@@ -25,6 +25,12 @@ impl Degree {
     /// As much as can be.
     pub const ONE: Self = Self(SCALE);
 
+    /// Whether it is none at all.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+
     /// From ten-thousandths; more than 10,000 is 10,000.
     #[must_use]
     pub const fn of_ten_thousandths(count: u16) -> Self {

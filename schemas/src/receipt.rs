@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    ActionId, ApprovalId, Assurance, DeferralKind, Delegation, Effect, Expressed, HaltScope, OutcomeStatus,
-    PolicyRef, ReceiptId, Risk, SessionId, Severity, Timestamp, Tool, Verdict,
+    ActionId, ApprovalId, Assurance, DeferralKind, Degree, Delegation, Effect, Expressed, HaltScope,
+    OutcomeStatus, Person, PolicyRef, ReceiptId, Risk, SessionId, Severity, Timestamp, Tool, Trend, Verdict,
 };
 
 /// `_type` of every statement.
@@ -231,19 +231,31 @@ pub struct ApprovalView {
     pub grant: Option<String>,
 }
 
-/// The session's state at decision time, by digest, with the parts an auditor asks for.
+/// The session's state as the policies saw it, by digest, with the parts an auditor asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContextView {
     /// Decisions made before this one.
     pub action_count: u64,
-    /// Data labels touched before this one.
+    /// The session's drift, this action included. Absent while no request is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Trend>,
+    /// The highest score of hidden instructions in any outcome so far.
+    #[serde(default, skip_serializing_if = "Degree::is_zero")]
+    pub injection: Degree,
+    /// Data labels touched before this one, those that were taken over included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// The session that handed its work to this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<SessionId>,
+    /// What the same person's other sessions did lately. Absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<Person>,
     /// SHA-256 of the user's first request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_sha256: Option<String>,
-    /// SHA-256 of the folded context as stored.
+    /// SHA-256 of the folded context as stored before this action.
     pub sha256: String,
     /// Whether something from outside was read before this one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -25,7 +25,7 @@ pub struct Context {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift: Option<Trend>,
     /// The highest score of hidden instructions in any outcome.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "Degree::is_zero")]
     pub injection: Degree,
     /// Decisions in the minute that `minute_at` begins, and in the one before it.
     #[serde(skip_serializing_if = "is_still")]
@@ -164,10 +164,6 @@ impl Trend {
         let ema = if self.count == 0 { score } else { Degree::ratio(sum, weigh(Degree::ONE, Degree::ONE)) };
         Self { count: self.count.saturating_add(1), ema, max: self.max.max(score) }
     }
-}
-
-fn is_zero(degree: &Degree) -> bool {
-    *degree == Degree::ZERO
 }
 
 fn is_still(minutes: &[u32; 2]) -> bool {

@@ -180,6 +180,33 @@ fn payment(id: &str) -> Value {
 }
 
 #[tokio::test]
+async fn what_a_persons_other_sessions_did_is_known_after_a_restart() {
+    let policies = r#"
+        @id("all") @reason("all") permit(principal, action, resource);
+        @id("other-agent") @reason("another agent of this person was denied twice and has read who knows what")
+        forbid(principal, action == Action::"send", resource)
+        when { context.person has deniedCount && context.person.deniedCount == 2 && context.person.labels.contains("RESTRICTED") };
+        @id("no-deletes") @reason("no deletes") forbid(principal, action == Action::"delete", resource);"#;
+    let site = Site::with(Plan { policies: Some(policies), on_disk: true, ..Plan::default() }).await;
+    for id in ["1", "2"] {
+        assert_eq!("DENY", site.ask(id, action(id, "first", "delete", json!({}))).await["decision"]);
+    }
+    let read = action("3", "first", "read", json!({}));
+    assert_eq!("ALLOW", site.ask("3", read).await["decision"]);
+    let send = |id| action(id, "second", "send", json!({}));
+    assert_eq!("DENY", site.ask("4", send("4")).await["decision"]);
+    let site = site.restarted().await;
+    assert_eq!("DENY", site.ask("5", send("5")).await["decision"]);
+    let leaf = site.receipts().await.pop().unwrap();
+    let context = statement_of(&leaf.bytes)["predicate"]["context"].clone();
+    assert_eq!(
+        Some(2),
+        context["person"]["deniedCount"].as_u64(),
+        "the receipt says what the policy saw: {context}"
+    );
+}
+
+#[tokio::test]
 async fn an_approved_action_runs_once_and_is_asked_about_again_after_that() {
     let site = Site::ordinary().await;
     let (pipeline, routes) = (site.service.pipeline(), site.service.routes());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use countersign_engine::ledger::Found;
 use countersign_receipt::open_disclosure;
 use countersign_schemas::{
-    Assurance, Context, Human, Identity, Person, Predicate, SessionId, Statement, Timestamp, Verdict,
+    Assurance, Context, Human, Identity, Person, Predicate, SessionId, Statement, Timestamp,
 };
 use countersign_store::StoredLeaf;
 
@@ -109,36 +109,21 @@ impl People {
         });
     }
 
-    /// Notes what a receipt of before the start tells.
-    pub(crate) fn recall(&self, leaf: &StoredLeaf) {
-        let statement: Option<Statement> = serde_json::from_value(statement_of(&leaf.bytes)).ok();
-        let Some(Predicate {
-            identity: Some(view), context: Some(context), decided_at, session, vendor, ..
-        }) = statement.map(|statement| statement.predicate)
-        else {
-            return;
-        };
-        let disclosed = leaf.disclosure.as_deref().and_then(|text| open_disclosure(text).ok());
-        let human = view.human.map(|id| Human {
-            email: disclosed.and_then(|disclosed| disclosed.human_email),
-            id,
-            name: None,
-        });
-        let identity = Identity { assurance: view.assurance, human, ..Identity::default() };
-        let seen = Context {
-            labels: context.labels,
-            untrusted: context.untrusted,
-            denied_count: u64::from(leaf.summary.verdict == Some(Verdict::Deny)),
-            ..Context::default()
-        };
-        if let Some(key) = Self::key(&identity, &vendor.name) {
-            self.note(key, &session.id, &vendor.name, &seen, decided_at);
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Session>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whose session a decision's receipt is of, at which vendor.
+pub(crate) fn owner(leaf: &StoredLeaf) -> Option<(String, String)> {
+    let statement: Statement = serde_json::from_value(statement_of(&leaf.bytes)).ok()?;
+    let Predicate { identity, vendor, .. } = statement.predicate;
+    let view = identity?;
+    let disclosed = leaf.disclosure.as_deref().and_then(|text| open_disclosure(text).ok());
+    let email = disclosed.and_then(|disclosed| disclosed.human_email);
+    let human = view.human.map(|id| Human { email, id, name: None });
+    let identity = Identity { assurance: view.assurance, human, ..Identity::default() };
+    Some((People::key(&identity, &vendor.name)?, vendor.name))
 }
 
 /// RFC 9562's text form.

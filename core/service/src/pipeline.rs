@@ -3,6 +3,7 @@
 //! After a call is verified, every path ends in an answer in the vendor's success format, before the vendor's
 //! deadline: [`Pipeline::answer`] is where that is written, once.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -137,8 +138,15 @@ impl Pipeline {
             since: Some(Timestamp(self.clock.now().0 - window)),
             ..Query::default()
         };
-        let leaves = self.store.find(&query).await?;
-        leaves.iter().rev().for_each(|leaf| self.people.recall(leaf));
+        let mut seen = HashSet::new();
+        let mut leaves = self.store.find(&query).await?;
+        leaves.retain(|leaf| seen.insert(leaf.summary.session_id.clone()));
+        for leaf in leaves.iter().rev() {
+            let Some((key, vendor)) = people::owner(leaf) else { continue };
+            let id = &leaf.summary.session_id;
+            let context = serde_json::from_slice(&self.store.session(id).await?.context).unwrap_or_default();
+            self.people.note(key, id, &vendor, &context, leaf.summary.decided_at);
+        }
         Ok(())
     }
 

@@ -131,7 +131,7 @@ impl<'a> Clerk<'a> {
                 ledger::fold_intent(&mut self.context, intent);
                 let mut draft =
                     self.blank(ReceiptKind::Intent, &intent.source, &intent.session, &intent.identity);
-                draft.predicate.context = Some(self.context_view());
+                draft.predicate.context = Some(self.context_view(self.context_digest()));
                 draft.disclosed.request = Some(intent.text.clone());
                 self.entries.push(Entry::Ready(Box::new(draft)));
             }
@@ -170,21 +170,32 @@ impl<'a> Clerk<'a> {
         Draft { disclosed: evidence::disclosed_identity(identity), predicate }
     }
 
-    fn context_view(&self) -> ContextView {
+    /// SHA-256 of the context so far, as it is stored.
+    fn context_digest(&self) -> String {
+        self.stored.map_or_else(|| sha256_hex(&encode(&self.context)), sha256_hex)
+    }
+
+    fn context_view(&self, sha256: String) -> ContextView {
+        let context = &self.context;
         ContextView {
-            action_count: self.context.action_count,
-            labels: self.context.labels.clone(),
-            request_sha256: self.context.request_sha256.clone(),
-            sha256: self.stored.map_or_else(|| sha256_hex(&encode(&self.context)), sha256_hex),
-            untrusted: self.context.untrusted,
+            action_count: context.action_count,
+            drift: context.drift,
+            injection: context.injection,
+            labels: context.labels.clone(),
+            parent: context.parent.clone(),
+            person: context.person.clone().filter(|person| person.sessions > 0),
+            request_sha256: context.request_sha256.clone(),
+            sha256,
+            untrusted: context.untrusted,
         }
     }
 
     /// Evaluates one action and looks for a grant or an open question, if policy wants to wait.
     async fn judge(&mut self, action: &'a Action) -> Result<(), Refusal> {
         let fingerprint = Fingerprint::of(action);
-        let context = self.context_view();
+        let digest = self.context_digest();
         let risk = self.measure(action);
+        let context = self.context_view(digest);
         let mut decision = self.decide(action);
         (self.context.person, self.context.risk) = (None, None);
         let (mut grant, mut open) = (None, None);

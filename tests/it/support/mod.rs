@@ -34,7 +34,28 @@ pub(crate) struct Site {
     pub(crate) dir: TempDir,
     pub(crate) rehearsal: Arc<Rehearsal>,
     pub(crate) service: Service,
+    build: Build,
     trust: Trust,
+}
+
+/// What a service is started with.
+struct Build {
+    config: Value,
+    log_pem: String,
+    receipt_pem: String,
+    specs: Vec<ConnectorSpec>,
+}
+
+impl Build {
+    async fn start(&self, clock: &Arc<FixedClock>, rehearsal: &Rehearsal) -> Service {
+        let config: Config = serde_json::from_value(self.config.clone()).unwrap();
+        let lookup = |name: &str| match name {
+            "RECEIPT" => Some(self.receipt_pem.clone()),
+            "LOG" => Some(self.log_pem.clone()),
+            _ => rehearsal.lookup(name),
+        };
+        Service::start(config, &Registry::new(self.specs.clone()), clock.clone(), &lookup).await.unwrap()
+    }
 }
 
 /// How a site differs from the ordinary.
@@ -46,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) far_side: Option<SocketAddr>,
     /// Added to the registry and the configuration, without settings.
     pub(crate) extra: Option<ConnectorSpec>,
+    /// Kept on disk, for [`Site::restarted`].
+    pub(crate) on_disk: bool,
     /// Instead of the base set.
     pub(crate) policies: Option<&'static str>,
 }
@@ -74,7 +97,7 @@ impl Site {
             specs.push(spec);
         }
         let mut config = json!({
-            "store": {"kind": "memory"},
+            "store": {"kind": if plan.on_disk { "sqlite" } else { "memory" }, "dir": dir.path().join("store")},
             "keys": {"origin": "test.example/log", "receipt": {"env": "RECEIPT"}, "log": {"env": "LOG"}},
             "policies": {"dir": policies},
             "egress": {"allow_hosts": [far_side]},
@@ -83,17 +106,21 @@ impl Site {
         for (table, value) in plan.config {
             config[table] = value;
         }
-        let config: Config = serde_json::from_value(config).unwrap();
-        let (receipt, log) = (generate_key_pem().unwrap(), generate_key_pem().unwrap());
-        let lookup = |name: &str| match name {
-            "RECEIPT" => Some(receipt.clone()),
-            "LOG" => Some(log.clone()),
-            _ => rehearsal.lookup(name),
-        };
+        let (receipt_pem, log_pem) =
+            (generate_key_pem().unwrap().to_string(), generate_key_pem().unwrap().to_string());
+        let trust = trust(&receipt_pem, &log_pem);
+        let build = Build { config, log_pem, receipt_pem, specs };
         let clock = Arc::new(FixedClock::at(NOON));
-        let service = Service::start(config, &Registry::new(specs), clock.clone(), &lookup).await.unwrap();
-        let trust = trust(&receipt, &log);
-        Self { clock, dir, rehearsal, service, trust }
+        let service = build.start(&clock, &rehearsal).await;
+        Self { clock, dir, rehearsal, service, build, trust }
+    }
+
+    /// The same site after a stop and a start. Needs [`Plan::on_disk`].
+    pub(crate) async fn restarted(self) -> Self {
+        self.service.pipeline().store.close().await.unwrap();
+        drop(self.service);
+        let service = self.build.start(&self.clock, &self.rehearsal).await;
+        Self { service, ..self }
     }
 
     /// A request of the generic connector, signed and sent.

@@ -23,6 +23,10 @@ impl Supply {
         self.numbers[self.next % self.numbers.len()]
     }
 
+    fn degree(&mut self) -> Degree {
+        Degree::ratio(self.number() % 10_001, 10_000)
+    }
+
     fn flag(&mut self) -> bool {
         !self.number().is_multiple_of(3)
     }
@@ -160,7 +164,17 @@ fn halt(s: &mut Supply) -> HaltView {
 fn rare(s: &mut Supply, predicate: &mut Predicate) {
     predicate.context = s.maybe(|s| ContextView {
         action_count: s.number(),
+        drift: s.maybe(|s| Trend { count: s.number(), ema: s.degree(), max: s.degree() }),
+        injection: s.degree(),
         labels: s.list(Supply::text),
+        parent: s.maybe(|s| SessionId::derived(&[&s.text()])),
+        person: s.maybe(|s| Person {
+            denied_count: s.number(),
+            labels: s.list(Supply::text),
+            sessions: s.number(),
+            untrusted: s.flag(),
+            vendors: s.list(Supply::text),
+        }),
         request_sha256: s.maybe(Supply::text),
         sha256: s.text(),
         untrusted: s.number() % 2 == 0,
