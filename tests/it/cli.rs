@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -220,6 +221,27 @@ async fn without_the_right_token_the_server_tells_nothing() {
     let wrong = home.path("wrong.token");
     let told = server.run(MISUSE, &["receipts", "list", "--token-file", wrong.to_str().unwrap()]);
     assert!(told.stdout.is_empty() && text(&told.stderr).contains("unauthorized"), "{told:?}");
+}
+
+#[test]
+fn a_request_that_cannot_be_taken_in_is_denied_in_words_the_vendor_understands() {
+    let home = Home::new();
+    let config = fs::read_to_string(home.path("countersign.toml")).unwrap();
+    fs::write(home.path("countersign.toml"), format!("{config}\n[limits]\nbody_bytes = 100000\n")).unwrap();
+    let server = home.serve();
+    let host = server.url.strip_prefix("http://").unwrap();
+    // The first is larger than the limit; the second never arrives.
+    for (length, sent) in [(200_000, 200_000), (2_000, 1_000)] {
+        let mut stream = TcpStream::connect(host).unwrap();
+        let head =
+            format!("POST /hooks/generic HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&vec![b' '; sent]).unwrap();
+        let mut answer = vec![0; 4096];
+        let count = stream.read(&mut answer).unwrap();
+        let answer = text(&answer[..count]);
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""decision":"DENY""#), "{answer}");
+    }
 }
 
 #[test]

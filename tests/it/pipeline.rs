@@ -466,7 +466,7 @@ impl Gate for Brittle {
             said.iter().all(|said| said.expression.expressed == countersign_schemas::Expressed::Deny);
         Reply {
             body: if denied { b"no".to_vec() } else { b"yes".to_vec() },
-            content_type: "text/plain",
+            content_type: "text/plain".into(),
             status: 200,
         }
     }

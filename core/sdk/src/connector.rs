@@ -1,5 +1,6 @@
 //! What a connector is: typed on its author's side, erased on the service's.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -165,7 +166,7 @@ pub struct Reply {
     /// The body.
     pub body: Vec<u8>,
     /// Its media type.
-    pub content_type: &'static str,
+    pub content_type: Cow<'static, str>,
     /// The status: a success, whatever was decided.
     pub status: u16,
 }
@@ -180,7 +181,7 @@ impl Reply {
     /// A JSON body with another success status.
     #[must_use]
     pub fn json_with_status(status: u16, value: &Value) -> Self {
-        Self { body: value.to_string().into_bytes(), content_type: "application/json", status }
+        Self { body: value.to_string().into_bytes(), content_type: "application/json".into(), status }
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use countersign_schemas::{Expressed, Expression, Timestamp, Verdict};
 use countersign_sdk::jwks::KeySets;
 use countersign_sdk::{
-    Caller, ConnectorSpec, Env, Frame, FrameSpec, Gate, Held, Inbound, Manifest, NormalizeError, Normalized,
-    Registry, Reply, Said, Verified, VerifyError,
+    Caller, ConnectorSpec, Env, Frame, FrameSpec, Gate, GateClass, Held, Inbound, Manifest, NormalizeError,
+    Normalized, Registry, Reply, Said, Verified, VerifyError,
 };
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ impl Route {
             metrics: RouteMetrics::default(),
             gate: parts.gate,
             held: parts.held.map(Arc::from),
-            last_resort: Reply { body: Vec::new(), content_type: "application/json", status: 200 },
+            last_resort: Reply { body: Vec::new(), content_type: "application/json".into(), status: 200 },
             manifest,
         };
         // Arming proves that the connector can say DENY without having read anything.
@@ -137,6 +137,14 @@ impl Route {
     #[must_use]
     pub fn deny(&self, frame: &Frame, reason: &str) -> Reply {
         self.answer(frame, &[bare(Expressed::Deny, Verdict::Deny, reason)])
+    }
+
+    /// DENY of a request of which not even the sender could be checked. A vendor that takes an error status as leave
+    /// to go on is not given one; one that is called back later is, so that it delivers again.
+    #[must_use]
+    pub fn deny_unread(&self, reason: &str) -> Reply {
+        let deny = self.deny(&Frame::unreadable(), reason);
+        if self.manifest.class == GateClass::Held { Reply { status: 503, ..deny } } else { deny }
     }
 
     /// No objection without an action: for frames that only tell us something.

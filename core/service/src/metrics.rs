@@ -29,6 +29,7 @@ const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 
 #[derive(Debug, Default)]
 pub struct RouteMetrics {
     refused: [AtomicU64; REFUSALS.len()],
+    unread: AtomicU64,
     decided: [AtomicU64; VERDICTS.len()],
     expressed: [AtomicU64; EXPRESSED.len()],
     repeated: AtomicU64,
@@ -45,6 +46,11 @@ impl RouteMetrics {
         if let Some(at) = REFUSALS.iter().position(|code| *code == error.code()) {
             add(&self.refused[at]);
         }
+    }
+
+    /// A request was denied because its body could not be taken in, before anybody was verified.
+    pub fn unread(&self) {
+        add(&self.unread);
     }
 
     /// An action was decided and something was said.
@@ -190,8 +196,9 @@ fn counters(text: &mut String, routes: &Routes) {
         }
     }
     type Field = fn(&RouteMetrics) -> &AtomicU64;
-    let plain: [(&str, &str, Field); 4] = [
+    let plain: [(&str, &str, Field); 5] = [
         ("repeated", "Repetitions that got their recorded answer", |m| &m.repeated),
+        ("unread", "Requests denied because their body could not be taken in", |m| &m.unread),
         ("shed", "Requests denied by overload", |m| &m.shed),
         ("late", "Requests denied because their time was up", |m| &m.late),
         ("faults", "Requests denied because something failed", |m| &m.faults),

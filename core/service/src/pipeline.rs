@@ -424,6 +424,5 @@ pub(crate) fn session_of(event: &Event) -> Option<&SessionRef> {
 }
 
 fn reply_of(recorded: Recorded) -> Reply {
-    // Media types are the connector's constants; only JSON is recorded so far.
-    Reply { body: recorded.body, content_type: "application/json", status: recorded.status }
+    Reply { body: recorded.body, content_type: recorded.content_type.into(), status: recorded.status }
 }

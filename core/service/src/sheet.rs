@@ -298,7 +298,7 @@ impl<'a> Clerk<'a> {
         });
         let recorded = Recorded {
             body: reply.body.clone(),
-            content_type: reply.content_type.to_owned(),
+            content_type: reply.content_type.clone().into_owned(),
             expires_at: self.now.after(self.pipeline.limits.idempotency()),
             request_sha256: self.reading.raw_sha256.clone(),
             status: reply.status,

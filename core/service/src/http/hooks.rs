@@ -50,11 +50,14 @@ async fn take(
         return refuse(StatusCode::NOT_FOUND, "no such hook; check the URL registered with the vendor");
     };
     let (parts, body) = request.into_parts();
-    let read = tokio::time::timeout(READ_TIMEOUT, read_body(&app, body)).await;
-    let (body, _buffered) = match read {
-        Ok(Ok(body)) => body,
-        Ok(Err(refusal)) => return refusal,
-        Err(_elapsed) => return refuse(StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive"),
+    let read = tokio::time::timeout(route.budget.min(READ_TIMEOUT), read_body(&app, body)).await;
+    let (body, _buffered) = match read.unwrap_or(Err(Unread::Slow)) {
+        Ok(body) => body,
+        Err(problem) => {
+            route.metrics.unread();
+            info!(connector = %instance, "denied a request that could not be taken in: {problem}");
+            return respond(route.deny_unread(&problem.to_string()));
+        }
     };
     let received_at = app.pipeline.clock.now();
     let inbound = Inbound::new(path, query.unwrap_or_default(), parts.headers, body, received_at);
@@ -67,23 +70,34 @@ async fn take(
     }
 }
 
+/// Why a request could not be taken in.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("the request was cut off")]
+    CutOff,
+    #[error("the body is larger than `limits.body_bytes`")]
+    TooLarge,
+    #[error("too many large bodies at once")]
+    Full,
+    #[error("the request took too long to arrive")]
+    Slow,
+}
+
 /// Reads the body, up to the configured size. Large bodies share one bounded buffer, because they are read before
 /// anybody is verified.
-async fn read_body(app: &App, body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Response> {
+async fn read_body(app: &App, body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Unread> {
     let mut stream = body.into_data_stream();
     let mut buffer = BytesMut::new();
     let mut permit: Option<OwnedSemaphorePermit> = None;
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| refuse(StatusCode::BAD_REQUEST, "the request was cut off"))?;
+        let chunk = chunk.map_err(|_| Unread::CutOff)?;
         let size = buffer.len() + chunk.len();
         if size > app.config.limits.body_bytes {
-            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than `limits.body_bytes`"));
+            return Err(Unread::TooLarge);
         }
         if size > SMALL_BODY {
             let more = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-            let taken = app.buffers.clone().try_acquire_many_owned(more);
-            let taken = taken
-                .map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, "too many large bodies at once"))?;
+            let taken = app.buffers.clone().try_acquire_many_owned(more).map_err(|_| Unread::Full)?;
             match &mut permit {
                 Some(permit) => permit.merge(taken),
                 None => permit = Some(taken),
@@ -99,7 +113,8 @@ async fn read_body(app: &App, body: Body) -> Result<(Bytes, Option<OwnedSemaphor
 
 fn respond(reply: Reply) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
-    let content_type = HeaderValue::from_static(reply.content_type);
+    let content_type = HeaderValue::from_str(&reply.content_type)
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
     (status, [(header::CONTENT_TYPE, content_type)], reply.body).into_response()
 }
 
