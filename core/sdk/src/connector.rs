@@ -13,7 +13,7 @@ use crate::http::Egress;
 use crate::jwks::KeySets;
 use crate::schemas::{Action, ActionId, ApprovalId, Event, Expression, ReceiptId, Timestamp, Verdict};
 use crate::{
-    CallError, Caller, ConnectError, Inbound, NormalizeError, Secret, SecretRef, Unverified, Verified,
+    CallError, Caller, ConnectError, Dialect, Inbound, NormalizeError, Secret, SecretRef, Unverified, Verified,
     VerifyError,
 };
 
@@ -29,6 +29,12 @@ pub trait Connector: 'static {
 
     /// What the administrator must do in the vendor's console, as Markdown, with this site's URLs filled in.
     fn setup(site: &Site) -> String;
+
+    /// How `countersign hook` speaks to the client, where it asks by running a command.
+    #[must_use]
+    fn dialect() -> Option<Dialect> {
+        None
+    }
 
     /// Builds the connector.
     ///
@@ -272,6 +278,8 @@ pub struct FrameSpec {
     pub native: Vec<Verdict>,
     /// Whether the vendor's rule is that a frame we do not know must be answered allow.
     pub allow_unknown: bool,
+    /// Whether changed parameters are merged into those that were asked for, so that none can be taken away.
+    pub merges: bool,
 }
 
 impl FrameSpec {
@@ -285,6 +293,7 @@ impl FrameSpec {
             one_answer: false,
             native: native.to_vec(),
             allow_unknown: false,
+            merges: false,
         }
     }
 
@@ -298,6 +307,7 @@ impl FrameSpec {
             one_answer: false,
             native: vec![Verdict::Allow],
             allow_unknown: false,
+            merges: false,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! decided back into the vendor's words. It cannot decide, store, or read the clock, because nothing here lets it.
 
 mod connector;
+pub mod dialect;
 mod error;
 pub mod http;
 mod inbound;
@@ -20,6 +21,7 @@ pub use connector::{
     Manifest, Normalized, Parts, Reply, Said, Site,
 };
 pub use countersign_schemas as schemas;
+pub use dialect::Dialect;
 pub use error::{CallError, ConnectError, FetchError, NormalizeError, VerifyError};
 pub use inbound::{Caller, Inbound, Unverified, Verified};
 pub use registry::{ConnectorSpec, Registry};

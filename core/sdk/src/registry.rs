@@ -4,7 +4,7 @@ use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use crate::{ConnectError, Connector, Env, Manifest, Parts, Site};
+use crate::{ConnectError, Connector, Dialect, Env, Manifest, Parts, Site};
 
 /// One connector, without its type.
 #[derive(Clone, Copy)]
@@ -13,6 +13,8 @@ pub struct ConnectorSpec {
     pub name: &'static str,
     /// See [`Connector::manifest`].
     pub manifest: fn() -> Manifest,
+    /// See [`Connector::dialect`].
+    pub dialect: fn() -> Option<Dialect>,
     /// See [`Connector::setup`].
     pub setup: fn(&Site) -> String,
     /// The JSON Schema of its settings.
@@ -28,6 +30,7 @@ impl ConnectorSpec {
         Self {
             name: C::NAME,
             manifest: C::manifest,
+            dialect: C::dialect,
             setup: C::setup,
             schema: || SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<C::Settings>(),
             connect: |settings, env| {

@@ -44,7 +44,7 @@ pub fn degrade(
         Verdict::Allow if native(Verdict::Allow) => say(Expressed::Allow, reason, None, Wait::No),
         Verdict::Allow => say(Expressed::Deny, reason, Some("this frame can only be denied"), Wait::No),
         Verdict::Deny => say(Expressed::Deny, reason, None, Wait::No),
-        Verdict::Modify => modify(decision, asked, native(Verdict::Modify)),
+        Verdict::Modify => modify(decision, asked, native(Verdict::Modify), spec.merges),
         Verdict::StepUp | Verdict::Defer => {
             let Some(ticket) = ticket else {
                 return say(Expressed::Deny, reason, Some("too many approvals are open already"), Wait::No);
@@ -60,9 +60,10 @@ fn say(expressed: Expressed, reason: &str, degraded: Option<&str>, wait: Wait) -
     Told { expression, modified: None, wait }
 }
 
-fn modify(decision: &Decision, asked: &Map<String, Value>, native: bool) -> Told {
+fn modify(decision: &Decision, asked: &Map<String, Value>, native: bool, merges: bool) -> Told {
     let wanted = decision.modified.clone().unwrap_or_default();
-    if native {
+    // Where parameters are merged, one that was taken away would still be there.
+    if native && !(merges && asked.keys().any(|key| !wanted.contains_key(key))) {
         let told = say(Expressed::Modify, &decision.reason, None, Wait::No);
         return Told { modified: Some(wanted), ..told };
     }
@@ -168,6 +169,19 @@ mod tests {
         check(Defer, &all, false, Expressed::Defer, Wait::Ticket);
         check(Defer, &[Allow], false, Expressed::Deny, Wait::Ticket);
         check(Defer, &[Allow], true, Expressed::Held, Wait::Held);
+    }
+
+    #[test]
+    fn where_parameters_are_merged_none_can_be_taken_away() {
+        let spec = FrameSpec { merges: true, ..FrameSpec::gate("f", &[Verdict::Modify]) };
+        for (asked, want) in [
+            (json!({"limit": 500}), Expressed::Modify),
+            (json!({"limit": 500, "all": true}), Expressed::Deny),
+        ] {
+            let asked = asked.as_object().cloned().unwrap_or_default();
+            let told = degrade(&decision(Verdict::Modify), &asked, &spec, None);
+            assert_eq!((want, told.modified.is_some()), (told.expression.expressed, want == Expressed::Modify));
+        }
     }
 
     #[test]

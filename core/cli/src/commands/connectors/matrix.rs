@@ -147,6 +147,7 @@ fn notes(frame: &FrameSpec) -> String {
         (frame.held, "acknowledged, decided by callback"),
         (frame.one_answer, "one answer for all calls in it"),
         (frame.allow_unknown, "the vendor's rule for unknown frames is allow"),
+        (frame.merges, "a parameter can be changed, not taken away"),
     ];
     notes.iter().filter(|(is, _)| *is).map(|(_, note)| *note).collect::<Vec<_>>().join("; ")
 }
