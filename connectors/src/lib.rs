@@ -4,6 +4,7 @@ use countersign_sdk::{ConnectorSpec, Registry};
 
 pub mod anthropic;
 pub mod claude_code;
+pub mod coding_agent;
 pub mod copilot_studio;
 pub mod generic;
 pub mod github;

@@ -227,6 +227,8 @@ struct Capture {
     #[serde(default)]
     headers: BTreeMap<String, String>,
     body_raw: String,
+    #[serde(default)]
+    path: String,
 }
 
 impl Capture {
@@ -236,7 +238,7 @@ impl Capture {
             headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         }
         let body = self.body_raw.clone().into_bytes().into();
-        Inbound::new(String::new(), String::new(), headers, body, NOW.parse().unwrap())
+        Inbound::new(self.path.clone(), String::new(), headers, body, NOW.parse().unwrap())
     }
 }
 

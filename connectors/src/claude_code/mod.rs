@@ -15,8 +15,8 @@ use countersign_sdk::schemas::{
 };
 use countersign_sdk::signature::Bearers;
 use countersign_sdk::{
-    Caller, ConnectError, Connector, Env, Evidence, FailMode, Frame, FrameSpec, Gate, GateClass, Inbound,
-    Manifest, NormalizeError, Normalized, Parts, Reply, Said, SecretRef, Site, Unverified, Verified,
+    Caller, ConnectError, Connector, Dialect, Env, Evidence, FailMode, Frame, FrameSpec, Gate, GateClass,
+    Inbound, Manifest, NormalizeError, Normalized, Parts, Reply, Said, SecretRef, Site, Unverified, Verified,
     VerifyError, naming, parse,
 };
 use http::HeaderName;
@@ -155,6 +155,10 @@ impl Connector for ClaudeCode {
     fn setup(site: &Site) -> String {
         let configured = Settings::deserialize(&site.settings).ok();
         setup::text(site, configured.as_ref())
+    }
+
+    fn dialect() -> Option<Dialect> {
+        Some(setup::DIALECT)
     }
 
     fn connect(settings: Settings, env: &Env<'_>) -> Result<Parts, ConnectError> {

@@ -1,6 +1,7 @@
 //! What the administrator deploys: managed settings, with the reason for each line.
 
-use countersign_sdk::Site;
+use countersign_sdk::dialect::{Entry, Form, Install, Place, Refusal, Scope, Switch, plain};
+use countersign_sdk::{Dialect, Site};
 use serde_json::{Map, Value, json};
 
 use super::{Settings, default_device_header, default_timeout_s, default_user_header};
@@ -30,6 +31,77 @@ const PROTECTED: [&str; 5] = [
     "//etc/claude-code/**",
     "//Library/Application Support/ClaudeCode/**",
 ];
+
+/// The same by command, for where HTTP hooks cannot be used: these also report the session's start.
+pub(super) const DIALECT: Dialect = Dialect {
+    event_fields: &["hook_event_name"],
+    reports: &[
+        "PostToolUse",
+        "PostToolUseFailure",
+        "PostToolBatch",
+        "SubagentStart",
+        "SubagentStop",
+        "TaskCreated",
+        "TaskCompleted",
+        "Notification",
+        "PreCompact",
+        "MessageDisplay",
+        "SessionStart",
+        "Stop",
+        "SessionEnd",
+    ],
+    answer_fields: &["hookSpecificOutput", "decision", "reason"],
+    refusal: Refusal::ExitTwo,
+    install: Install {
+        events: &[
+            "PreToolUse",
+            "PermissionRequest",
+            "UserPromptSubmit",
+            "PostToolUse",
+            "PostToolUseFailure",
+            "PostToolBatch",
+            "SubagentStart",
+            "SubagentStop",
+            "TaskCreated",
+            "SessionStart",
+            "Stop",
+            "SessionEnd",
+        ],
+        names_event: false,
+        places: &[
+            Place {
+                scope: Scope::System,
+                path: "/etc/claude-code/managed-settings.json",
+                form: Form::Lists { entry, frame: managed },
+            },
+            Place {
+                scope: Scope::User,
+                path: "~/.claude/settings.json",
+                form: Form::Lists { entry, frame: plain },
+            },
+        ],
+        switches: &[
+            Switch::spared("./.claude/settings.json", "/disableAllHooks", true),
+            Switch::spared("./.claude/settings.local.json", "/disableAllHooks", true),
+            Switch::spared("~/.claude/settings.json", "/disableAllHooks", true),
+            Switch::new("/etc/claude-code/managed-settings.json", "/disableAllHooks", true),
+        ],
+    },
+};
+
+fn entry(entry: &Entry<'_>) -> Value {
+    let mut hook = json!({"type": "command", "command": entry.command, "timeout": entry.timeout_s});
+    if GATES.contains(&entry.event) {
+        hook["onFailure"] = json!("block");
+    }
+    json!({"matcher": "*", "hooks": [hook]})
+}
+
+/// Only these hooks, on clients that fail closed.
+fn managed(file: &mut Map<String, Value>) {
+    file.insert("requiredMinimumVersion".to_owned(), json!(VERSION_MIN));
+    file.insert("allowManagedHooksOnly".to_owned(), json!(true));
+}
 
 /// The setup text. `settings` are the connector's, or `None` when it is not configured yet.
 pub(super) fn text(site: &Site, settings: Option<&Settings>) -> String {

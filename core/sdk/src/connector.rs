@@ -13,8 +13,8 @@ use crate::http::Egress;
 use crate::jwks::KeySets;
 use crate::schemas::{Action, ActionId, ApprovalId, Event, Expression, ReceiptId, Timestamp, Verdict};
 use crate::{
-    CallError, Caller, ConnectError, Dialect, Inbound, NormalizeError, Secret, SecretRef, Unverified, Verified,
-    VerifyError,
+    CallError, Caller, ConnectError, Dialect, Inbound, NormalizeError, Secret, SecretRef, Unverified,
+    Verified, VerifyError,
 };
 
 /// One vendor's hook. Implement it in `connectors/src/<name>.rs` and add one line to the registry.

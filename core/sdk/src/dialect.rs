@@ -99,5 +99,19 @@ pub struct Switch {
     pub spares_system: bool,
 }
 
+impl Switch {
+    /// Switches all hooks off.
+    #[must_use]
+    pub const fn new(path: &'static str, pointer: &'static str, off: bool) -> Self {
+        Self { path, pointer, off, spares_system: false }
+    }
+
+    /// Switches all hooks off but the administrator's.
+    #[must_use]
+    pub const fn spared(path: &'static str, pointer: &'static str, off: bool) -> Self {
+        Self { path, pointer, off, spares_system: true }
+    }
+}
+
 /// Needs nothing else in the file.
 pub fn plain(_file: &mut Map<String, Value>) {}

@@ -180,7 +180,10 @@ mod tests {
         ] {
             let asked = asked.as_object().cloned().unwrap_or_default();
             let told = degrade(&decision(Verdict::Modify), &asked, &spec, None);
-            assert_eq!((want, told.modified.is_some()), (told.expression.expressed, want == Expressed::Modify));
+            assert_eq!(
+                (want, told.modified.is_some()),
+                (told.expression.expressed, want == Expressed::Modify)
+            );
         }
     }
 
