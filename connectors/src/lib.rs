@@ -4,6 +4,7 @@ use countersign_sdk::{ConnectorSpec, Registry};
 
 pub mod anthropic;
 pub mod claude_code;
+pub mod codex;
 pub mod coding_agent;
 pub mod copilot_studio;
 pub mod generic;
@@ -18,6 +19,7 @@ pub fn registry() -> Registry {
     Registry::new(vec![
         ConnectorSpec::of::<anthropic::Anthropic>(),
         ConnectorSpec::of::<claude_code::ClaudeCode>(),
+        ConnectorSpec::of::<codex::Codex>(),
         ConnectorSpec::of::<copilot_studio::CopilotStudio>(),
         ConnectorSpec::of::<generic::Generic>(),
         ConnectorSpec::of::<github::GitHub>(),
