@@ -7,6 +7,7 @@ pub mod claude_code;
 pub mod codex;
 pub mod coding_agent;
 pub mod copilot_studio;
+pub mod gemini;
 pub mod generic;
 pub mod github;
 pub mod rehearsal;
@@ -21,6 +22,7 @@ pub fn registry() -> Registry {
         ConnectorSpec::of::<claude_code::ClaudeCode>(),
         ConnectorSpec::of::<codex::Codex>(),
         ConnectorSpec::of::<copilot_studio::CopilotStudio>(),
+        ConnectorSpec::of::<gemini::Gemini>(),
         ConnectorSpec::of::<generic::Generic>(),
         ConnectorSpec::of::<github::GitHub>(),
     ])
