@@ -10,6 +10,7 @@ pub mod copilot_studio;
 pub mod gemini;
 pub mod generic;
 pub mod github;
+pub mod qwen;
 pub mod rehearsal;
 
 pub use generic::schemas;
@@ -25,5 +26,6 @@ pub fn registry() -> Registry {
         ConnectorSpec::of::<gemini::Gemini>(),
         ConnectorSpec::of::<generic::Generic>(),
         ConnectorSpec::of::<github::GitHub>(),
+        ConnectorSpec::of::<qwen::Qwen>(),
     ])
 }
