@@ -6,6 +6,7 @@ pub mod anthropic;
 pub mod claude_code;
 pub mod codex;
 pub mod coding_agent;
+pub mod copilot;
 pub mod copilot_studio;
 pub mod gemini;
 pub mod generic;
@@ -22,6 +23,7 @@ pub fn registry() -> Registry {
         ConnectorSpec::of::<anthropic::Anthropic>(),
         ConnectorSpec::of::<claude_code::ClaudeCode>(),
         ConnectorSpec::of::<codex::Codex>(),
+        ConnectorSpec::of::<copilot::Copilot>(),
         ConnectorSpec::of::<copilot_studio::CopilotStudio>(),
         ConnectorSpec::of::<gemini::Gemini>(),
         ConnectorSpec::of::<generic::Generic>(),
