@@ -4,6 +4,7 @@ use countersign_sdk::{ConnectorSpec, Registry};
 
 pub mod anthropic;
 pub mod claude_code;
+pub mod cline;
 pub mod codex;
 pub mod coding_agent;
 pub mod copilot;
@@ -22,6 +23,7 @@ pub fn registry() -> Registry {
     Registry::new(vec![
         ConnectorSpec::of::<anthropic::Anthropic>(),
         ConnectorSpec::of::<claude_code::ClaudeCode>(),
+        ConnectorSpec::of::<cline::Cline>(),
         ConnectorSpec::of::<codex::Codex>(),
         ConnectorSpec::of::<copilot::Copilot>(),
         ConnectorSpec::of::<copilot_studio::CopilotStudio>(),
