@@ -9,6 +9,7 @@ pub mod codex;
 pub mod coding_agent;
 pub mod copilot;
 pub mod copilot_studio;
+pub mod cursor;
 pub mod gemini;
 pub mod generic;
 pub mod github;
@@ -27,6 +28,7 @@ pub fn registry() -> Registry {
         ConnectorSpec::of::<codex::Codex>(),
         ConnectorSpec::of::<copilot::Copilot>(),
         ConnectorSpec::of::<copilot_studio::CopilotStudio>(),
+        ConnectorSpec::of::<cursor::Cursor>(),
         ConnectorSpec::of::<gemini::Gemini>(),
         ConnectorSpec::of::<generic::Generic>(),
         ConnectorSpec::of::<github::GitHub>(),
