@@ -15,6 +15,7 @@ pub mod generic;
 pub mod github;
 pub mod qwen;
 pub mod rehearsal;
+pub mod vscode;
 
 pub use generic::schemas;
 
@@ -33,5 +34,6 @@ pub fn registry() -> Registry {
         ConnectorSpec::of::<generic::Generic>(),
         ConnectorSpec::of::<github::GitHub>(),
         ConnectorSpec::of::<qwen::Qwen>(),
+        ConnectorSpec::of::<vscode::VsCode>(),
     ])
 }
