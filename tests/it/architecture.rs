@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate may know of ours.
-const MAY_KNOW: [(&str, &[&str]); 12] = [
+const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("schemas", &[]),
     ("sdk", &["schemas"]),
     ("classify", &[]),
@@ -16,19 +16,21 @@ const MAY_KNOW: [(&str, &[&str]); 12] = [
     ("receipt", &["schemas"]),
     ("store", &["receipt", "schemas"]),
     ("export", &["receipt", "schemas"]),
+    ("hook", &["sdk"]),
     ("connectors", &["schemas", "sdk"]),
     ("service", &["classify", "drift", "engine", "facets", "receipt", "schemas", "sdk", "store"]),
-    ("cli", &["connectors", "engine", "export", "receipt", "schemas", "sdk", "service", "store"]),
+    ("cli", &["connectors", "engine", "export", "hook", "receipt", "schemas", "sdk", "service", "store"]),
 ];
 
 /// Crates of others that only one of ours may use.
-const OWNED: [(&str, &[&str]); 6] = [
+const OWNED: [(&str, &[&str]); 7] = [
     ("rusqlite", &["store"]),
     ("cedar-policy", &["engine"]),
     ("octocrab", &["connectors"]),
     ("hyper-util", &["service"]),
     ("reqwest", &["sdk", "connectors", "service", "cli"]),
     ("clap", &["cli"]),
+    ("ureq", &["hook"]),
 ];
 
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {

@@ -7,8 +7,8 @@ use countersign_service::export::Filter;
 use countersign_service::telemetry::LogFormat;
 
 use crate::commands::{
-    approvals, bench, completions, config, conformance, connectors, decide, demo, export, halt, init, keys,
-    policy, receipts, schema, serve, verify,
+    approvals, bench, completions, config, conformance, connectors, decide, demo, export, halt, hook, init,
+    keys, policy, receipts, schema, serve, verify,
 };
 
 const EXIT_CODES: &str = "\
@@ -111,6 +111,8 @@ pub(crate) enum Command {
     Approvals(approvals::Args),
     /// The kill switch: deny everything, one agent, one person or one connector, at once.
     Halt(halt::Args),
+    /// On a device: answer a client that asks by running a command, and register that command.
+    Hook(hook::Args),
     /// Write the log, or a part of it, to a file.
     Export(export::Args),
     /// Check an export offline, believing nothing but the trust file.

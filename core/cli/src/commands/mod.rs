@@ -10,6 +10,7 @@ pub(crate) mod decide;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod halt;
+pub(crate) mod hook;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod policy;
@@ -37,6 +38,7 @@ pub(crate) async fn run(command: Command, globals: &Globals) -> anyhow::Result<E
         Command::Receipts(args) => receipts::run(args, globals).await,
         Command::Approvals(args) => approvals::run(args, globals).await,
         Command::Halt(args) => halt::run(args, globals).await,
+        Command::Hook(args) => hook::run(args, globals),
         Command::Export(args) => export::run(args, globals).await,
         Command::Verify(args) => verify::run(&args, globals),
         Command::Keys(args) => keys::run(&args, globals),
