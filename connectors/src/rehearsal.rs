@@ -100,7 +100,8 @@ impl Rehearsal {
     pub fn connectors(&self) -> Value {
         json!({
             "anthropic": {"secrets": [{"env": "REHEARSAL_WEBHOOK"}]},
-            "claude-code": {"tokens": {"laptop-7": {"env": "REHEARSAL_TOKEN"}}},
+            // A rehearsal waits for nobody.
+            "claude-code": {"tokens": {"laptop-7": {"env": "REHEARSAL_TOKEN"}}, "step_up": "ticket"},
             "copilot-studio": {
                 "tenants": [TENANT], "audience": AUDIENCE, "allowed_apps": [APP],
                 "jwks_url": format!("{}/keys", self.far_side),

@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::GrantScope;
+
 /// AARM's five decisions (R4). There is no default: whoever has none says DENY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -128,6 +130,12 @@ impl Decision {
 pub struct ApprovalRule {
     /// People or groups, for example `group:oncall`.
     pub approvers: Vec<String>,
+    /// Who is asked besides when nobody has answered for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalation: Option<Escalation>,
+    /// What an approver may permit beyond one retry.
+    #[serde(default, skip_serializing_if = "GrantLimit::is_once")]
+    pub grant: GrantLimit,
     /// What a silence means; DENY unless the policy says STEP_UP (from a deferral).
     pub on_timeout: Verdict,
     /// How many different approvers must agree.
@@ -141,6 +149,54 @@ impl ApprovalRule {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)
+    }
+}
+
+/// Who is asked besides, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Escalation {
+    /// Seconds after the question was put.
+    pub after_seconds: u64,
+    /// People or groups, for example `group:managers`.
+    pub approvers: Vec<String>,
+}
+
+/// What an approver may permit beyond one retry, as the policy's `@grant` says. One retry is always possible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GrantLimit {
+    /// The same action for the rest of the session.
+    pub session: bool,
+    /// The same action in any session of the same requester, for so many seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_seconds: Option<u64>,
+}
+
+impl GrantLimit {
+    /// Whether one retry is all there is.
+    #[must_use]
+    pub fn is_once(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether an approver may permit this much.
+    #[must_use]
+    pub fn permits(self, scope: GrantScope) -> bool {
+        match scope {
+            GrantScope::Once => true,
+            GrantScope::Session => self.session,
+            GrantScope::Window => self.window_seconds.is_some(),
+        }
+    }
+
+    /// What both permit.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            session: self.session && other.session,
+            window_seconds: self.window_seconds.zip(other.window_seconds).map(|(a, b)| a.min(b)),
+        }
     }
 }
 

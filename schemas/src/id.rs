@@ -175,6 +175,11 @@ id!(
     "grt"
 );
 id!(
+    /// Names one break-glass.
+    BreakGlassId,
+    "bgl"
+);
+id!(
     /// Names one callback that has to reach a vendor.
     OutboxId,
     "out"

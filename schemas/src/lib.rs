@@ -18,20 +18,24 @@ mod session;
 mod time;
 
 pub use action::{Action, Effect, Facets, SessionRef, Source, Tool, action_hash};
-pub use approval::{Approval, ApprovalAnswer, Grant, GrantScope, Halt, HaltScope, PendingKind};
+pub use approval::{
+    Approval, ApprovalAnswer, ApprovalContext, BreakGlass, Grant, GrantScope, Halt, HaltScope, PendingKind,
+};
 pub use decision::{
-    ApprovalRule, Decision, Deferral, DeferralKind, Expressed, Expression, PolicyRef, Severity, Verdict,
+    ApprovalRule, Decision, Deferral, DeferralKind, Escalation, Expressed, Expression, GrantLimit, PolicyRef,
+    Severity, Verdict,
 };
 pub use degree::{Degree, DegreeError};
 pub use event::{Event, Intent, Observation, Outcome, OutcomeStatus, SessionBoundary};
 pub use generate::all;
-pub use id::{ActionId, ApprovalId, GrantId, IdError, OutboxId, ReceiptId, SessionId};
+pub use id::{ActionId, ApprovalId, BreakGlassId, GrantId, IdError, OutboxId, ReceiptId, SessionId};
 pub use identity::{Agent, Assurance, Delegation, Human, Identity};
 pub use receipt::{
-    ActionView, ApprovalView, ContextView, DecisionView, DeferralView, Disclosed, Disclosure, DisclosureMode,
-    GapView, HaltView, IdentityView, OutcomeView, PAYLOAD_TYPE, PREDICATE_TYPE, PolicyChangeView, PolicyView,
-    Predicate, ReceiptKind, STATEMENT_TYPE, SessionView, Statement, Subject, SubjectDigest, VendorView,
+    ActionView, ApprovalView, BreakGlassStep, BreakGlassView, ContextView, DecisionView, DeferralView,
+    Disclosed, Disclosure, DisclosureMode, GapView, HaltView, IdentityView, OutcomeView, PAYLOAD_TYPE,
+    PREDICATE_TYPE, PolicyChangeView, PolicyView, Predicate, ReceiptKind, STATEMENT_TYPE, SessionView,
+    Statement, Subject, SubjectDigest, VendorView,
 };
 pub use risk::Risk;
-pub use session::{Context, Person, Prior, PriorAction, PriorOutcome, Trend};
+pub use session::{Context, Person, Prior, PriorAction, PriorOutcome, Refused, Trend};
 pub use time::{Timestamp, TimestampError};

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    ActionId, ApprovalId, Assurance, DeferralKind, Degree, Delegation, Effect, Expressed, HaltScope,
-    OutcomeStatus, Person, PolicyRef, ReceiptId, Risk, SessionId, Severity, Timestamp, Tool, Trend, Verdict,
+    ActionId, ApprovalId, Assurance, BreakGlassId, DeferralKind, Degree, Delegation, Effect, Expressed,
+    GrantScope, HaltScope, OutcomeStatus, Person, PolicyRef, ReceiptId, Risk, SessionId, Severity, Timestamp,
+    Tool, Trend, Verdict,
 };
 
 /// `_type` of every statement.
@@ -75,6 +76,8 @@ pub enum ReceiptKind {
     PolicyChange,
     /// Agents were halted, or a halt was lifted.
     Halt,
+    /// Policies that ask were suspended for a while, or that was ended.
+    BreakGlass,
     /// A signing key came into use.
     KeyEpoch,
     /// Personal data was erased.
@@ -83,7 +86,7 @@ pub enum ReceiptKind {
 
 impl ReceiptKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Decision,
         Self::Resolution,
         Self::Outcome,
@@ -94,6 +97,7 @@ impl ReceiptKind {
         Self::Gap,
         Self::PolicyChange,
         Self::Halt,
+        Self::BreakGlass,
         Self::KeyEpoch,
         Self::Erasure,
     ];
@@ -112,6 +116,7 @@ impl ReceiptKind {
             Self::Gap => "gap",
             Self::PolicyChange => "policy_change",
             Self::Halt => "halt",
+            Self::BreakGlass => "break_glass",
             Self::KeyEpoch => "key_epoch",
             Self::Erasure => "erasure",
         }
@@ -128,6 +133,9 @@ pub struct Predicate {
     /// Who answered a STEP_UP and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalView>,
+    /// The break-glass that was opened or closed, or under which this was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<BreakGlassView>,
     /// What the session had done when this was decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<ContextView>,
@@ -211,12 +219,21 @@ pub struct ApprovalView {
     /// True for yes. Absent while the question is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<bool>,
+    /// Who has approved so far, this one included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved_by: Vec<String>,
     /// Who answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approver: Option<String>,
     /// Who may answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvers: Vec<String>,
+    /// When the approver was shown the question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Timestamp>,
+    /// How the channel made sure who answered, for example `oidc+mfa`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assurance: Option<String>,
     /// When it was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
@@ -226,9 +243,37 @@ pub struct ApprovalView {
     /// When silence becomes DENY.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// The grant that let this action through, on the retry's decision.
+    /// The grant that was given, on the resolution; the one that let this action through, on the retry's decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
+    /// How many different approvers must agree, when it is more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<u32>,
+    /// How far the grant reaches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<GrantScope>,
+}
+
+impl ApprovalView {
+    /// A question about which nothing more is known than its ticket.
+    #[must_use]
+    pub fn of(approval_id: ApprovalId) -> Self {
+        Self {
+            approval_id,
+            approved: None,
+            approved_by: Vec::new(),
+            approver: None,
+            approvers: Vec::new(),
+            asked_at: None,
+            assurance: None,
+            at: None,
+            channel: None,
+            expires_at: None,
+            grant: None,
+            quorum: None,
+            scope: None,
+        }
+    }
 }
 
 /// The session's state as the policies saw it, by digest, with the parts an auditor asks for.
@@ -399,6 +444,36 @@ pub struct HaltView {
     pub reason: String,
     /// What it stops.
     pub what: HaltScope,
+}
+
+/// A break-glass: opened, ended, or used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakGlassView {
+    /// Which.
+    pub break_glass_id: BreakGlassId,
+    /// Who opened it, or who ended it; `timeout` when its time was up.
+    pub by: String,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// Whether it was opened, ended or used.
+    pub step: BreakGlassStep,
+    /// Whom it covers.
+    pub what: HaltScope,
+}
+
+/// What happened to a break-glass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakGlassStep {
+    /// It was opened.
+    Opened,
+    /// An action that policy wanted to wait was allowed under it.
+    Used,
+    /// It was ended, by a person or by its time.
+    Ended,
 }
 
 /// Who acted, without e-mail addresses and names.

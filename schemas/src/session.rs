@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActionId, Degree, Effect, OutcomeStatus, ReceiptId, Risk, SessionId, Timestamp, Verdict};
+use crate::{
+    ActionId, ApprovalId, Degree, Effect, OutcomeStatus, ReceiptId, Risk, SessionId, Timestamp, Verdict,
+};
 
 /// The folded state of one session. Small enough to be written with every commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,9 +71,24 @@ pub struct Context {
     pub requests: u64,
     /// The last actions, oldest first.
     pub recent: Vec<PriorAction>,
+    /// What a person has refused lately, the newest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
     /// When the session ended, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+}
+
+/// An action that a person has refused, and will not be asked about again for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    /// Which action: see [`crate::action_hash`].
+    pub action_hash: String,
+    /// The question that was answered.
+    pub approval_id: ApprovalId,
+    /// Until when.
+    pub until: Timestamp,
 }
 
 /// One earlier action of the session.

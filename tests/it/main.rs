@@ -8,6 +8,7 @@
     reason = "`allow-*-in-tests` does not reach functions beside the tests, and opt-in tests print their figures"
 )]
 
+mod approvals;
 mod architecture;
 mod claude;
 mod cli;

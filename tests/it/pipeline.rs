@@ -9,7 +9,7 @@ use countersign_sdk::{
     Caller, ConnectError, Connector, ConnectorSpec, Env, Frame, Gate, Inbound, Manifest, NormalizeError,
     Normalized, Parts, Reply, Said, Unverified, Verified, VerifyError,
 };
-use countersign_service::approval::{AnswerError, Resolved};
+use countersign_service::approval::{Answer, AnswerError, Resolved};
 use countersign_service::export::statement_of;
 use futures::future::join_all;
 use serde_json::{Map, Value, json};
@@ -217,7 +217,7 @@ async fn an_approved_action_runs_once_and_is_asked_about_again_after_that() {
         site.ask("2", payment("2")).await["ticket"],
         "an open question is not asked twice"
     );
-    let resolved = pipeline.resolve(routes, &ticket(&first), &approver("fay"), true, None).await.unwrap();
+    let resolved = pipeline.resolve(routes, &ticket(&first), &approver("fay"), &Answer::yes()).await.unwrap();
     assert!(matches!(resolved, Resolved::Settled(_)));
     assert_eq!("ALLOW", site.ask("3", payment("3")).await["decision"]);
     assert_eq!("STEP_UP", site.ask("4", payment("4")).await["decision"], "a grant is used once");
@@ -232,7 +232,7 @@ async fn racing_retries_use_a_grant_once() {
     let first = site.ask("0", payment("0")).await;
     site.service
         .pipeline()
-        .resolve(site.service.routes(), &ticket(&first), &approver("fay"), true, None)
+        .resolve(site.service.routes(), &ticket(&first), &approver("fay"), &Answer::yes())
         .await
         .unwrap();
     let ids: Vec<_> = (1..=10).map(|at| at.to_string()).collect();
@@ -247,7 +247,7 @@ async fn the_same_delivery_is_decided_anew_once_its_ticket_is_answered() {
     assert_eq!(first, site.ask("1", payment("1")).await);
     site.service
         .pipeline()
-        .resolve(site.service.routes(), &ticket(&first), &approver("fay"), true, None)
+        .resolve(site.service.routes(), &ticket(&first), &approver("fay"), &Answer::yes())
         .await
         .unwrap();
     assert_eq!("ALLOW", site.ask("1", payment("1")).await["decision"]);
@@ -269,7 +269,7 @@ async fn nobody_answers_is_a_denial_with_both_receipts() {
     let late = site
         .service
         .pipeline()
-        .resolve(site.service.routes(), &ticket(&first), &approver("fay"), true, None)
+        .resolve(site.service.routes(), &ticket(&first), &approver("fay"), &Answer::yes())
         .await;
     assert!(matches!(late, Err(AnswerError::NotOpen(_))));
 }
@@ -285,7 +285,8 @@ async fn a_deferral_that_nobody_resolves_becomes_a_question_when_its_policy_says
     assert_eq!("DEFER", deferred["decision"]);
     site.clock.set(Timestamp(NOON.0 + 61_000));
     pipeline.expire_approvals(routes).await;
-    let resolved = pipeline.resolve(routes, &ticket(&deferred), &approver("dan"), true, None).await.unwrap();
+    let resolved =
+        pipeline.resolve(routes, &ticket(&deferred), &approver("dan"), &Answer::yes()).await.unwrap();
     assert!(matches!(resolved, Resolved::Settled(_)));
     assert_eq!("ALLOW", site.ask("2", action("2", "s", "delete", json!({}))).await["decision"]);
     let verdicts = [Verdict::Defer, Verdict::StepUp, Verdict::Allow, Verdict::Allow];
@@ -304,16 +305,19 @@ async fn only_the_named_approve_never_their_own_agent_and_a_quorum_takes_two() {
     stranger.groups.clear();
     let mut bob = approver("bob");
     bob.identities.push("u-bob".into());
-    let refused = pipeline.resolve(routes, &id, &stranger, true, None).await;
+    let refused = pipeline.resolve(routes, &id, &stranger, &Answer::yes()).await;
     assert!(matches!(refused, Err(AnswerError::NotAnApprover { .. })));
-    assert!(matches!(pipeline.resolve(routes, &id, &bob, true, None).await, Err(AnswerError::OwnAgent(_))));
-    let first = pipeline.resolve(routes, &id, &approver("sam"), true, None).await.unwrap();
-    assert_eq!(Resolved::Counted { approved: 1, quorum: 2 }, first);
     assert!(matches!(
-        pipeline.resolve(routes, &id, &approver("sam"), true, None).await,
+        pipeline.resolve(routes, &id, &bob, &Answer::yes()).await,
+        Err(AnswerError::OwnAgent(_))
+    ));
+    let first = pipeline.resolve(routes, &id, &approver("sam"), &Answer::yes()).await.unwrap();
+    assert!(matches!(first, Resolved::Counted { approved: 1, quorum: 2, .. }), "{first:?}");
+    assert!(matches!(
+        pipeline.resolve(routes, &id, &approver("sam"), &Answer::yes()).await,
         Err(AnswerError::Twice(_))
     ));
-    let second = pipeline.resolve(routes, &id, &approver("sue"), true, None).await.unwrap();
+    let second = pipeline.resolve(routes, &id, &approver("sue"), &Answer::yes()).await.unwrap();
     assert!(matches!(second, Resolved::Settled(_)));
 }
 
@@ -323,14 +327,14 @@ async fn approvals_at_once_are_all_counted_and_a_refusal_among_them_stands() {
     let (pipeline, routes) = (site.service.pipeline(), site.service.routes());
     let first = ticket(&site.ask("1", action("1", "s", "grant", json!({"role": "admin"}))).await);
     let (sam, sue) = (approver("sam"), approver("sue"));
-    let both = [&sam, &sue].map(|who| pipeline.resolve(routes, &first, who, true, None));
+    let yes = Answer::yes();
+    let both = [&sam, &sue].map(|who| pipeline.resolve(routes, &first, who, &yes));
     let settled = join_all(both).await.into_iter().filter(|r| matches!(r, Ok(Resolved::Settled(_)))).count();
     assert_eq!(1, settled, "two of two have agreed, whichever came first");
 
     let second = ticket(&site.ask("2", action("2", "s", "grant", json!({"role": "root"}))).await);
-    let answers =
-        [(&sam, true), (&sue, false)].map(|(who, yes)| pipeline.resolve(routes, &second, who, yes, None));
-    join_all(answers).await;
+    let answers = [(&sam, Answer::yes()), (&sue, Answer::no())];
+    join_all(answers.iter().map(|(who, answer)| pipeline.resolve(routes, &second, who, answer))).await;
     assert!(pipeline.store.approval(&second).await.unwrap().is_none(), "a refused question stays closed");
 }
 
@@ -340,7 +344,7 @@ async fn a_question_whose_time_is_up_is_not_approved_any_more() {
     let (pipeline, routes) = (site.service.pipeline(), site.service.routes());
     let asked = ticket(&site.ask("1", payment("1")).await);
     site.clock.set(Timestamp(NOON.0 + 86_400_000));
-    let late = pipeline.resolve(routes, &asked, &approver("fay"), true, None).await;
+    let late = pipeline.resolve(routes, &asked, &approver("fay"), &Answer::yes()).await;
     assert!(matches!(late, Err(AnswerError::NotOpen(_))), "{late:?}");
 }
 

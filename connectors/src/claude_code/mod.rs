@@ -80,8 +80,10 @@ pub enum AllowAs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepUpAs {
-    /// Countersign's approvers answer a ticket; the agent is told to try again afterwards.
+    /// The call is kept waiting for Countersign's approvers, up to `timeout_s`; after that as `ticket`.
     #[default]
+    Hold,
+    /// Countersign's approvers answer a ticket; the agent is told to try again afterwards.
     Ticket,
     /// The client asks whoever sits before it. Headless, that is a refusal.
     Ask,
@@ -207,9 +209,10 @@ fn frames(allow: AllowAs, step_up: StepUpAs, defer: DeferAs) -> Vec<FrameSpec> {
     // Here the input can be changed only by granting the call.
     let mut request_native = vec![Verdict::Allow];
     request_native.extend((allow == AllowAs::Grant).then_some(Verdict::Modify));
+    let holds = step_up == StepUpAs::Hold;
     vec![
-        FrameSpec::gate(PRE_TOOL_USE, &use_native),
-        FrameSpec::gate(PERMISSION_REQUEST, &request_native),
+        FrameSpec { holds, ..FrameSpec::gate(PRE_TOOL_USE, &use_native) },
+        FrameSpec { holds, ..FrameSpec::gate(PERMISSION_REQUEST, &request_native) },
         FrameSpec::gate(USER_PROMPT_SUBMIT, &[Verdict::Allow]),
         FrameSpec::notice(OTHER),
     ]

@@ -2,7 +2,7 @@
 //! has no meaning is an error, because an annotation that is ignored is a rule that is not in force.
 
 use cedar_policy::{Effect as CedarEffect, Policy};
-use countersign_schemas::{ApprovalRule, Severity, Verdict};
+use countersign_schemas::{ApprovalRule, Escalation, GrantLimit, Severity, Verdict};
 
 use crate::modify::Edit;
 use crate::policies::Options;
@@ -20,11 +20,13 @@ const LIST_ENTRIES_MAX: usize = 32;
 const TIMEOUT_SECONDS_MAX: u64 = 31 * 24 * 3600;
 
 /// Every annotation there is, and the decisions it has a meaning for.
-const KNOWN: [(&str, &[Verdict]); 13] = [
+const KNOWN: [(&str, &[Verdict]); 15] = [
     ("approvers", &[Verdict::StepUp, Verdict::Defer]),
     ("class", &EVERY),
     ("decision", &EVERY),
     ("defer_needs", &[Verdict::Defer]),
+    ("escalate", &[Verdict::StepUp, Verdict::Defer]),
+    ("grant", &[Verdict::StepUp, Verdict::Defer]),
     ("id", &EVERY),
     ("modify", &[Verdict::Modify]),
     ("on_timeout", &[Verdict::StepUp, Verdict::Defer]),
@@ -202,7 +204,7 @@ impl Reader<'_> {
         let timeout_seconds = self.timeout(options.deferral_timeout.as_secs())?;
         let escalation = match self.policy.annotation("on_timeout") {
             None | Some("deny") => {
-                for name in ["approvers", "quorum"] {
+                for name in ["approvers", "quorum", "escalate", "grant"] {
                     if self.policy.annotation(name).is_some() {
                         let advice = Some("add @on_timeout(\"step_up\")".to_owned());
                         self.complain(format!("`@{name}` of a DEFER is for its escalation"), advice);
@@ -236,15 +238,28 @@ impl Reader<'_> {
             None => Some(1),
             Some(_) => self.parsed("quorum", quorum),
         };
+        let escalation = self.escalation(timeout_seconds);
+        let grant = self.parsed("grant", grant_limit).unwrap_or_default();
         let (approvers, quorum) = (approvers?, quorum?);
         // How many people a group has is not known here.
-        let only_people = !approvers.iter().any(|approver| approver.starts_with("group:"));
+        let further = escalation.iter().flat_map(|escalation| &escalation.approvers);
+        let only_people = !approvers.iter().chain(further).any(|approver| approver.starts_with("group:"));
         if only_people && usize::try_from(quorum).is_ok_and(|quorum| quorum > approvers.len()) {
             let message = format!("`@quorum` wants {quorum} but `@approvers` names {}", approvers.len());
             self.complain(message, Some("name more approvers or a group".to_owned()));
             return None;
         }
-        Some(ApprovalRule { approvers, on_timeout, quorum, timeout_seconds })
+        Some(ApprovalRule { approvers, escalation, grant, on_timeout, quorum, timeout_seconds })
+    }
+
+    /// An escalation that would come after the end of the wait is a mistake.
+    fn escalation(&mut self, timeout_seconds: u64) -> Option<Escalation> {
+        let escalation = self.parsed("escalate", escalation)?;
+        if escalation.after_seconds >= timeout_seconds {
+            let message = format!("`@escalate` comes after {timeout_seconds} seconds, when the wait is over");
+            self.complain(message, Some("escalate sooner, or give a longer @timeout".to_owned()));
+        }
+        Some(escalation)
     }
 }
 
@@ -305,6 +320,42 @@ fn approvers(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// `15m: group:managers`: how long after the question, and who is asked besides.
+fn escalation(text: &str) -> Result<Escalation, String> {
+    let bad = || "must be a time and approvers, such as \"15m: group:managers\"".to_owned();
+    let (after, names) = text.split_once(':').ok_or_else(bad)?;
+    Ok(Escalation { after_seconds: short_duration(after.trim())?, approvers: approvers(names.trim())? })
+}
+
+/// Scopes between commas; `once` always is one of them.
+fn grant_limit(text: &str) -> Result<GrantLimit, String> {
+    let mut limit = GrantLimit::default();
+    for scope in list(text)? {
+        match scope.split_once(':') {
+            None if scope == "once" => {}
+            None if scope == "session" => limit.session = true,
+            Some(("window", duration)) => limit.window_seconds = Some(short_duration(duration)?),
+            _ => {
+                return Err(
+                    "takes \"once\", \"session\" and \"window:<time>\", such as \"window:8h\"".to_owned()
+                );
+            }
+        }
+    }
+    Ok(limit)
+}
+
+/// `30s`, `15m`, `8h`, `2d` or an ISO 8601 duration; in whole seconds.
+fn short_duration(text: &str) -> Result<u64, String> {
+    let upper = text.to_ascii_uppercase();
+    match upper.chars().last() {
+        _ if upper.starts_with('P') => duration_seconds(&upper),
+        Some('S' | 'M' | 'H') => duration_seconds(&format!("PT{upper}")),
+        _ => duration_seconds(&format!("P{upper}")),
+    }
+    .map_err(|_| format!("has `{text}` where a time such as \"15m\" or \"PT15M\" must be"))
+}
+
 /// An ISO 8601 duration of weeks, or of days, hours, minutes and seconds; in whole seconds. Years and months are
 /// refused: how long they are depends on when they begin.
 fn duration_seconds(text: &str) -> Result<u64, String> {
@@ -346,6 +397,28 @@ fn components(mut text: &str, units: &[(char, u64)]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grant_lists_scopes_and_an_escalation_has_a_time_and_names() {
+        let limit = |session, window_seconds| GrantLimit { session, window_seconds };
+        for (text, want) in [
+            ("once", Some(limit(false, None))),
+            ("once, session", Some(limit(true, None))),
+            ("session,window:8h", Some(limit(true, Some(28_800)))),
+            ("window:P1D", Some(limit(false, Some(86_400)))),
+            ("window", None),
+            ("window:32d", None),
+            ("always", None),
+            ("", None),
+        ] {
+            assert_eq!(want, grant_limit(text).ok(), "{text}");
+        }
+        let read = escalation("15m: group:managers, ann").unwrap();
+        assert_eq!((900, 2), (read.after_seconds, read.approvers.len()));
+        for wrong in ["15m", "15m:", "group:managers", "soon: ann", "15m: group:"] {
+            assert!(escalation(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_iso_8601_has_them() {

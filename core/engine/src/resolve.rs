@@ -1,7 +1,7 @@
 //! How the policies that matched become one decision.
 
 use countersign_schemas::{
-    Action, ApprovalRule, Decision, Deferral, DeferralKind, PolicyRef, Severity, Verdict,
+    Action, ApprovalRule, Decision, Deferral, DeferralKind, Escalation, PolicyRef, Severity, Verdict,
 };
 use serde_json::{Map, Value};
 
@@ -261,11 +261,25 @@ pub(crate) fn relies_on(rule: &Rule, path: &str) -> bool {
 
 /// Two approval rules as one, when the same people would answer both.
 fn stricter(a: ApprovalRule, b: &ApprovalRule) -> Option<ApprovalRule> {
+    let escalation = sooner(a.escalation.clone(), b.escalation.as_ref())?;
     (a.approvers == b.approvers).then(|| ApprovalRule {
+        escalation,
+        grant: a.grant.and(b.grant),
         quorum: a.quorum.max(b.quorum),
         timeout_seconds: a.timeout_seconds.min(b.timeout_seconds),
         ..a
     })
+}
+
+/// Two escalations as one, when the same people would be asked besides. `None` when they differ in that.
+fn sooner(a: Option<Escalation>, b: Option<&Escalation>) -> Option<Option<Escalation>> {
+    match (a, b) {
+        (Some(a), Some(b)) if a.approvers != b.approvers => None,
+        (Some(a), Some(b)) => {
+            Some(Some(Escalation { after_seconds: a.after_seconds.min(b.after_seconds), ..a }))
+        }
+        (a, b) => Some(a.or_else(|| b.cloned())),
+    }
 }
 
 /// Two waits as one. It escalates only when both do, to the same people; a silence is otherwise a DENY.

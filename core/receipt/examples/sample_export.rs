@@ -122,6 +122,7 @@ fn statement(number: u64, session: SessionView) -> Statement {
     let predicate = Predicate {
         action: Some(action),
         approval: None,
+        break_glass: None,
         context: None,
         decided_at,
         decision: Some(decision),

@@ -272,6 +272,9 @@ pub struct FrameSpec {
     pub gates: bool,
     /// Whether the answer is an acknowledgement and the decision follows by callback.
     pub held: bool,
+    /// Whether the answer may be kept back until a person has answered, up to the vendor's window. Not with
+    /// [`FrameSpec::held`].
+    pub holds: bool,
     /// Whether one answer covers all actions of the frame, so that any DENY denies all.
     pub one_answer: bool,
     /// What it can be told natively, beside DENY.
@@ -290,6 +293,7 @@ impl FrameSpec {
             name,
             gates: true,
             held: false,
+            holds: false,
             one_answer: false,
             native: native.to_vec(),
             allow_unknown: false,
@@ -304,6 +308,7 @@ impl FrameSpec {
             name,
             gates: false,
             held: false,
+            holds: false,
             one_answer: false,
             native: vec![Verdict::Allow],
             allow_unknown: false,

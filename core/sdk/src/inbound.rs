@@ -100,6 +100,18 @@ impl<State> Inbound<State> {
 }
 
 impl Inbound<Verified> {
+    /// Asks again whether the sender is to be believed: it may not be any more by the time of a late answer.
+    ///
+    /// # Errors
+    ///
+    /// What `check` says.
+    pub fn check_again(
+        &self,
+        check: impl FnOnce(&Inbound<Unverified>) -> Result<Caller, VerifyError>,
+    ) -> Result<Caller, VerifyError> {
+        check(&self.clone().with(Unverified))
+    }
+
     /// Who sent it.
     #[must_use]
     pub fn caller(&self) -> &Caller {

@@ -27,6 +27,8 @@ pub enum Wait {
     Ticket,
     /// A ticket is open; the vendor waits for our callback.
     Held,
+    /// A ticket is open; the vendor's call is kept waiting for the answer.
+    Hold,
 }
 
 /// Says `decision` in a frame that can be told what `spec` lists. `ticket` is what a new question would be called,
@@ -49,7 +51,7 @@ pub fn degrade(
             let Some(ticket) = ticket else {
                 return say(Expressed::Deny, reason, Some("too many approvals are open already"), Wait::No);
             };
-            wait(decision, spec.held, native(decision.verdict), ticket)
+            wait(decision, spec, ticket)
         }
     }
 }
@@ -81,7 +83,7 @@ fn describe(value: Option<&Value>) -> String {
     if text.chars().count() > SHOWN_MAX { "another value".to_owned() } else { text }
 }
 
-fn wait(decision: &Decision, held: bool, native: bool, ticket: &ApprovalId) -> Told {
+fn wait(decision: &Decision, spec: &FrameSpec, ticket: &ApprovalId) -> Told {
     let what = match (&decision.approval, &decision.deferral) {
         (Some(rule), _) if !rule.approvers.is_empty() => {
             format!("needs approval by {}", rule.approvers.join(", "))
@@ -93,8 +95,10 @@ fn wait(decision: &Decision, held: bool, native: bool, ticket: &ApprovalId) -> T
         _ => "needs approval".to_owned(),
     };
     let reason = format!("{}; {what} (ticket {ticket})", decision.reason);
-    if held {
-        return say(Expressed::Held, &reason, None, Wait::Held);
+    let native = spec.native.contains(&decision.verdict);
+    if spec.held || (spec.holds && !native) {
+        let wait = if spec.held { Wait::Held } else { Wait::Hold };
+        return say(Expressed::Held, &reason, None, wait);
     }
     let retry = format!("{reason}; retry the same call once it is approved");
     match decision.verdict {
@@ -131,6 +135,8 @@ mod tests {
     fn decision(verdict: Verdict) -> Decision {
         let approval = (verdict == Verdict::StepUp).then(|| ApprovalRule {
             approvers: vec!["group:oncall".into()],
+            escalation: None,
+            grant: countersign_schemas::GrantLimit::default(),
             on_timeout: Verdict::Deny,
             quorum: 1,
             timeout_seconds: 60,
@@ -184,6 +190,17 @@ mod tests {
                 (want, told.modified.is_some()),
                 (told.expression.expressed, want == Expressed::Modify)
             );
+        }
+    }
+
+    #[test]
+    fn a_call_that_can_be_kept_waiting_is() {
+        let spec = FrameSpec { holds: true, ..FrameSpec::gate("f", &[Verdict::Allow, Verdict::Defer]) };
+        for (verdict, want) in
+            [(Verdict::StepUp, Wait::Hold), (Verdict::Defer, Wait::Ticket), (Verdict::Deny, Wait::No)]
+        {
+            let told = degrade(&decision(verdict), &Map::new(), &spec, Some(&ApprovalId::derived(&["t"])));
+            assert_eq!(want, told.wait, "{verdict:?}");
         }
     }
 

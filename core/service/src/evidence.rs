@@ -144,6 +144,7 @@ pub fn blank(
     Predicate {
         action: None,
         approval: None,
+        break_glass: None,
         context: None,
         decided_at: now,
         decision: None,

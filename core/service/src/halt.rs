@@ -31,7 +31,8 @@ impl HaltBoard {
     }
 }
 
-fn covers(what: &HaltScope, connector: &str, identity: &Identity) -> bool {
+/// Whether a halt, or a break-glass, of this kind is about this caller.
+pub(crate) fn covers(what: &HaltScope, connector: &str, identity: &Identity) -> bool {
     match what {
         HaltScope::All => true,
         HaltScope::Connector(name) => name == connector,

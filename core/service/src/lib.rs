@@ -3,6 +3,8 @@
 
 pub mod appraise;
 pub mod approval;
+pub mod break_glass;
+mod changes;
 pub mod clock;
 pub mod config;
 pub mod connect;
@@ -12,6 +14,7 @@ pub mod evidence;
 pub mod export;
 pub mod gap;
 pub mod halt;
+mod hold;
 pub mod http;
 pub mod metrics;
 mod outbox;
@@ -46,6 +49,8 @@ use crate::halt::HaltBoard;
 use crate::http::App;
 use crate::pipeline::Pipeline;
 use crate::policies::LoadError;
+
+pub use crate::changes::Change;
 
 /// Bytes of large bodies that may be in memory at once, before anybody is verified.
 const BUFFERED_BYTES_MAX: usize = 256 << 20;
@@ -164,8 +169,10 @@ impl Service {
         let halts = HaltBoard::new(store.halts().await?);
         let notary = Notary::new(key, config.receipts.disclosure);
         let appraiser = Appraiser::new(&config.context)?;
-        let pipeline = Pipeline::new(store, policies, notary, clock, config.limits.clone(), halts, appraiser);
+        let limits = config.limits.clone();
+        let pipeline = Pipeline::new(store, policies, notary, clock, limits, halts, appraiser);
         pipeline.recall_people().await?;
+        pipeline.recall_break_glasses().await?;
         pipeline.receipt_start().await;
         info!(connectors = routes.len(), policies = pipeline.policies.load().len(), "armed");
         let app = App {
@@ -228,7 +235,10 @@ fn background(tasks: &mut JoinSet<()>, app: &App) {
     let (pipeline, routes) = (app.pipeline.clone(), app.routes.clone());
     tasks.spawn(every(EXPIRE_EVERY, move || {
         let (pipeline, routes) = (pipeline.clone(), routes.clone());
-        async move { pipeline.expire_approvals(&routes).await }
+        async move {
+            pipeline.expire_approvals(&routes).await;
+            pipeline.expire_break_glasses().await;
+        }
     }));
     let (pipeline, routes) = (app.pipeline.clone(), app.routes.clone());
     tasks.spawn(every(CALLBACK_EVERY, move || {

@@ -4,22 +4,24 @@
 //! deadline: [`Pipeline::answer`] is where that is written, once.
 
 use std::collections::HashSet;
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use countersign_engine::Policies;
-use countersign_schemas::{Event, ReceiptKind, SessionId, SessionRef, Timestamp};
+use countersign_schemas::{ApprovalId, Event, ReceiptKind, SessionId, SessionRef, Timestamp};
 use countersign_sdk::parse::sha256_hex;
 use countersign_sdk::{Frame, FrameSpec, Inbound, Reply, Verified, VerifyError};
 use countersign_store::{CommitError, Query, Recorded, Store, StoreError};
 use futures::FutureExt as _;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
 use tracing::{error, info, warn};
 
 use crate::appraise::Appraiser;
+use crate::break_glass::Glasses;
+use crate::changes::{Change, Changes};
 use crate::clock::Clock;
 use crate::config::LimitSettings;
 use crate::connect::Route;
@@ -27,6 +29,7 @@ use crate::contexts::Contexts;
 use crate::evidence::{EvidenceError, Notary};
 use crate::gap::GapLedger;
 use crate::halt::HaltBoard;
+use crate::hold;
 use crate::people::{self, People};
 use crate::sheet::Sheet;
 
@@ -34,10 +37,14 @@ use crate::sheet::Sheet;
 pub struct Pipeline {
     /// Measures actions and outcomes.
     pub(crate) appraiser: Appraiser,
+    /// Tells of questions.
+    pub(crate) changes: Changes,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Bulk receipts for what was denied without one of its own.
     pub gaps: GapLedger,
+    /// Whose questions are answered with yes for a while.
+    pub(crate) glasses: Glasses,
     /// Who is halted.
     pub halts: HaltBoard,
     /// Bounds.
@@ -51,7 +58,8 @@ pub struct Pipeline {
     /// Remembers.
     pub store: Arc<dyn Store>,
     contexts: Contexts,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
+    holds: Semaphore,
     permits: Semaphore,
 }
 
@@ -86,6 +94,26 @@ pub(crate) enum Refusal {
     Evidence(#[from] EvidenceError),
     #[error("the session is changed by too many calls at once")]
     Contended,
+    #[error("the request is not accepted any more: {0}")]
+    NoLongerVerified(VerifyError),
+}
+
+/// How a request is decided.
+#[derive(Clone, Copy)]
+struct Pass {
+    /// The request was decided before, and kept waiting.
+    again: bool,
+    may_hold: bool,
+    /// Until when it can be kept waiting.
+    until: Timestamp,
+}
+
+/// What a decision comes to at once.
+enum Decided {
+    /// The answer.
+    Answer(Reply),
+    /// The call is kept waiting for these questions.
+    Wait(Vec<ApprovalId>),
 }
 
 /// A session that changes this often while one decision is made is not going to stand still.
@@ -111,17 +139,20 @@ impl Pipeline {
     ) -> Self {
         Self {
             appraiser,
+            changes: Changes::default(),
             clock,
             contexts: Contexts::default(),
             gaps: GapLedger::default(),
+            glasses: Glasses::default(),
             halts,
+            holds: Semaphore::new(limits.held),
             permits: Semaphore::new(limits.in_flight),
             notary,
             people: People::default(),
             policies: ArcSwap::from_pointee(policies),
             limits,
             store,
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
         }
     }
 
@@ -152,13 +183,32 @@ impl Pipeline {
 
     /// From now on every call is denied.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// Whether calls are still decided.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Waits until calls are no longer decided.
+    pub(crate) async fn drained(&self) {
+        let mut draining = self.draining.subscribe();
+        // The sender lives as long as the pipeline.
+        let _sender_is_here = draining.wait_for(|draining| *draining).await;
+    }
+
+    /// Questions that were put, and that ended. A listener that lags behind asks the store.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<Change> {
+        self.changes.listen()
+    }
+
+    /// Calls that are kept waiting.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.limits.held.saturating_sub(self.holds.available_permits())
     }
 
     /// Decisions in flight.
@@ -194,25 +244,51 @@ impl Pipeline {
         let raw_sha256 = sha256_hex(&request.body);
         let seen = OnceLock::new();
 
+        let hold = self.holds.try_acquire().ok().filter(|_| route.frames.iter().any(|frame| frame.holds));
+        let pass = Pass { again: false, may_hold: hold.is_some(), until: self.until(route, deadline) };
         let decided = match self.admit(route, deadline) {
             Ok(_permit) => {
-                let decide = self.decide(route, &request, &raw_sha256, &seen);
-                // Reads may be dropped anywhere; a commit that was accepted is written whether or not we wait for it.
-                match tokio::time::timeout_at(deadline.into(), AssertUnwindSafe(decide).catch_unwind()).await
-                {
-                    Ok(Ok(decided)) => decided,
-                    Ok(Err(_panic)) => Err(Refusal::Panicked),
-                    Err(_elapsed) => Err(Refusal::Late(route.budget)),
-                }
+                in_time(route, deadline, self.decide(route, &request, &raw_sha256, &seen, pass)).await
             }
             Err(refusal) => Err(refusal),
         };
+        let decided = match decided {
+            Ok(Decided::Answer(reply)) => Ok(reply),
+            Ok(Decided::Wait(tickets)) => {
+                let hold = self.hold(route, &request, &raw_sha256, &seen, &tickets, deadline);
+                in_time(route, deadline, hold).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        drop(hold);
         let reply = match decided {
             Ok(reply) => reply,
             Err(refusal) => self.refuse(route, &request, &raw_sha256, seen.get(), &refusal, deadline).await,
         };
         route.metrics.answered(received.elapsed());
         reply
+    }
+
+    /// Decides a call that was kept waiting, once more, with what was granted meanwhile. It waits no longer. Calls that
+    /// wake up side by side take their turns like any others.
+    pub(crate) async fn decide_again(
+        &self,
+        route: &Route,
+        request: &Inbound<Verified>,
+        raw_sha256: &str,
+        seen: &OnceLock<Frame>,
+    ) -> Result<Reply, Refusal> {
+        let _permit = self.permits.acquire().await.map_err(|_| Refusal::Overloaded)?;
+        let pass = Pass { again: true, may_hold: false, until: self.clock.now() };
+        match self.decide(route, request, raw_sha256, seen, pass).await? {
+            Decided::Answer(reply) => Ok(reply),
+            Decided::Wait(_) => Err(Refusal::Contended),
+        }
+    }
+
+    /// Until when a call can be kept waiting, by our clock.
+    fn until(&self, route: &Route, deadline: Instant) -> Timestamp {
+        self.clock.now().after(hold::until(route, deadline).saturating_duration_since(Instant::now()))
     }
 
     /// Lets a call in. One that is late already (its body took too long to arrive) is not begun: a decision that is
@@ -238,14 +314,19 @@ impl Pipeline {
         request: &Inbound<Verified>,
         raw_sha256: &str,
         seen: &OnceLock<Frame>,
-    ) -> Result<Reply, Refusal> {
+        pass: Pass,
+    ) -> Result<Decided, Refusal> {
         let mut reading = read(route, request, raw_sha256);
+        reading.spec.holds &= pass.may_hold;
+        if pass.again {
+            reading.events.retain(|event| matches!(event, Event::Action(_)));
+        }
         let frame = seen.get_or_init(|| reading.frame.clone());
         if reading.events.iter().all(|event| matches!(event, Event::Ping)) && !reading.events.is_empty() {
-            return Ok(route.pass(frame));
+            return Ok(Decided::Answer(route.pass(frame)));
         }
         if let Some(reply) = self.claim(route, &mut reading).await? {
-            return Ok(reply);
+            return Ok(Decided::Answer(reply));
         }
         for event in &mut reading.events {
             if let Event::Action(action) = event {
@@ -255,7 +336,7 @@ impl Pipeline {
         for _ in 0..ATTEMPTS_MAX {
             let state = self.store.session(&reading.session.id).await?;
             let past = self.contexts.take(&reading.session.id, &state);
-            let sheet = Sheet::fill(self, route, &reading, &state, past).await?;
+            let sheet = Sheet::fill(self, route, &reading, &state, past, pass.until).await?;
             match self.store.commit(sheet.commit).await {
                 Ok(_) => {
                     if let Some(key) = sheet.person {
@@ -267,12 +348,17 @@ impl Pipeline {
                         .tally
                         .iter()
                         .for_each(|(verdict, expressed)| route.metrics.decided(*verdict, *expressed));
-                    return Ok(sheet.reply);
+                    sheet.opened.iter().for_each(|id| self.changes.opened(id));
+                    sheet.ended.into_iter().for_each(|(id, how)| self.changes.ended(&id, how));
+                    return Ok(match sheet.holds.is_empty() {
+                        true => Decided::Answer(sheet.reply),
+                        false => Decided::Wait(sheet.holds),
+                    });
                 }
                 Err(CommitError::Conflict | CommitError::NotOpen(_)) => {}
                 Err(CommitError::Duplicate(recorded)) => {
                     route.metrics.repeated();
-                    return Ok(reply_of(*recorded));
+                    return Ok(Decided::Answer(reply_of(*recorded)));
                 }
                 Err(error) => return Err(Refusal::Commit(error)),
             }
@@ -369,6 +455,20 @@ impl Pipeline {
             }
         }
         batch.done();
+    }
+}
+
+/// Lets `step` take until the deadline, and not fall over.
+async fn in_time<T>(
+    route: &Route,
+    deadline: Instant,
+    step: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    // Reads may be dropped anywhere; a commit that was accepted is written whether or not we wait for it.
+    match tokio::time::timeout_at(deadline.into(), AssertUnwindSafe(step).catch_unwind()).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_panic)) => Err(Refusal::Panicked),
+        Err(_elapsed) => Err(Refusal::Late(route.budget)),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Receipts of the service's own doings: halts, policy changes, bulk denials. They form a session of their own.
 
 use countersign_schemas::{
-    GapView, Halt, HaltScope, HaltView, PolicyChangeView, ReceiptId, ReceiptKind, SessionId, SessionRef,
-    Source,
+    BreakGlassView, GapView, Halt, HaltScope, HaltView, PolicyChangeView, ReceiptId, ReceiptKind, SessionId,
+    SessionRef, Source,
 };
 use countersign_sdk::parse::sha256_hex;
-use countersign_store::{Commit, CommitError, HaltWrite, SessionWrite};
+use countersign_store::{BreakGlassWrite, Commit, CommitError, HaltWrite, SessionWrite};
 
 use crate::evidence::{self, Chain, Draft};
 use crate::gap::Batch;
@@ -52,6 +52,20 @@ impl Pipeline {
         };
         let extra = || Commit { halts: vec![write.clone()], ..Commit::default() };
         self.record(&|| vec![draft()], &extra).await.map_err(|refusal| refusal.to_string())
+    }
+
+    pub(crate) async fn record_break_glass(
+        &self,
+        view: BreakGlassView,
+        write: BreakGlassWrite,
+    ) -> Result<ReceiptId, Refusal> {
+        let draft = || {
+            let mut draft = self.own("break_glass", ReceiptKind::BreakGlass);
+            draft.predicate.break_glass = Some(view.clone());
+            draft
+        };
+        let extra = || Commit { break_glasses: vec![write.clone()], ..Commit::default() };
+        self.record(&|| vec![draft()], &extra).await
     }
 
     /// Receipts a policy set that came into force, or was refused.

@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use countersign_engine::{Policies, evaluate, ledger};
 use countersign_schemas::{
-    Action, Approval, ApprovalId, ApprovalView, Context, ContextView, Decision, DeferralView, Event,
-    Expressed, Grant, OutboxId, PendingKind, ReceiptId, ReceiptKind, Risk, SessionBoundary, SessionRef,
-    Source, Timestamp, Verdict,
+    Action, Approval, ApprovalAnswer, ApprovalContext, ApprovalId, ApprovalView, BreakGlass, BreakGlassStep,
+    Context, ContextView, Decision, DeferralView, Event, Expressed, Grant, GrantScope, OutboxId, PendingKind,
+    ReceiptId, ReceiptKind, Refused, Risk, SessionBoundary, SessionId, SessionRef, Source, Timestamp,
+    Verdict,
 };
 use countersign_sdk::parse::sha256_hex;
 use countersign_sdk::{Reply, Said};
@@ -17,6 +18,9 @@ use countersign_store::{
 };
 
 use crate::appraise::Asked;
+use crate::approval::{WITHDRAWN, ended, nobody};
+use crate::break_glass::view as glass_view;
+use crate::changes::Ended;
 use crate::connect::{Route, bare};
 use crate::degrade::{Told, Wait, degrade, one_answer_for_all};
 use crate::evidence::{self, Chain, Draft, Fingerprint};
@@ -30,6 +34,12 @@ pub(crate) struct Sheet {
     pub(crate) commit: Commit,
     /// What the session's context is once it is committed.
     pub(crate) context: Context,
+    /// Questions that end with the commit, and how.
+    pub(crate) ended: Vec<(ApprovalId, Ended)>,
+    /// Questions for whose answer the call is kept waiting; there is no reply yet then.
+    pub(crate) holds: Vec<ApprovalId>,
+    /// Questions that are put with the commit.
+    pub(crate) opened: Vec<ApprovalId>,
     /// Whose session it is, across vendors.
     pub(crate) person: Option<String>,
     pub(crate) reply: Reply,
@@ -42,12 +52,17 @@ struct Judged<'a> {
     context: ContextView,
     decision: Decision,
     fingerprint: Fingerprint,
+    /// The break-glass that let it through.
+    glass: Option<BreakGlass>,
     grant: Option<Grant>,
     /// The question that is open already for this very action.
     open: Option<ApprovalId>,
     receipt_id: ReceiptId,
     risk: Risk,
+    /// What an approver would have to know of the session.
+    situation: Option<ApprovalContext>,
     ticket: Option<ApprovalId>,
+    wait: Wait,
 }
 
 /// A receipt in the making, in the order of the events.
@@ -55,6 +70,9 @@ enum Entry {
     Ready(Box<Draft>),
     Judged(usize),
 }
+
+/// Earlier actions that an approver is shown.
+const SHOWN_MAX: usize = 5;
 
 struct Clerk<'a> {
     asked: Option<Asked>,
@@ -69,11 +87,14 @@ struct Clerk<'a> {
     pipeline: &'a Pipeline,
     reading: &'a Reading,
     route: &'a Route,
+    /// Until when a call can be kept waiting.
+    until: Timestamp,
+    withdrawn: Vec<(Approval, ApprovalAnswer, ReceiptId)>,
 }
 
 impl Sheet {
     /// Decides everything in `reading`, given the session's `state`, its context and what was asked for in
-    /// it. Reads only.
+    /// it. Reads only. `until` is the end of the time that a call can be kept waiting.
     ///
     /// # Errors
     ///
@@ -84,6 +105,7 @@ impl Sheet {
         reading: &Reading,
         state: &SessionState,
         (context, asked): (Context, Option<Asked>),
+        until: Timestamp,
     ) -> Result<Self, Refusal> {
         let now = pipeline.clock.now();
         let mut clerk = Clerk {
@@ -101,6 +123,8 @@ impl Sheet {
             pipeline,
             reading,
             route,
+            until,
+            withdrawn: Vec::new(),
         };
         for event in &reading.events {
             clerk.take(event).await?;
@@ -140,6 +164,7 @@ impl<'a> Clerk<'a> {
                 self.stored = None;
                 ledger::fold_session_end(&mut self.context, boundary);
                 self.boundary(ReceiptKind::SessionEnd, boundary);
+                self.withdraw(&boundary.session.id).await?;
             }
             Event::Observation(seen) => {
                 let mut draft =
@@ -148,6 +173,19 @@ impl<'a> Clerk<'a> {
                 self.entries.push(Entry::Ready(Box::new(draft)));
             }
             Event::Ping => {}
+        }
+        Ok(())
+    }
+
+    /// Nobody needs an answer any more. A vendor that keeps the session for a resume does.
+    async fn withdraw(&mut self, session: &SessionId) -> Result<(), Refusal> {
+        for approval in self.pipeline.store.questions(session, None).await? {
+            if !approval.resumable {
+                let answer = nobody(WITHDRAWN, self.now);
+                let draft = self.pipeline.resolution(&approval, &answer, None);
+                self.withdrawn.push((approval, answer, draft.predicate.receipt_id.clone()));
+                self.entries.push(Entry::Ready(Box::new(draft)));
+            }
         }
         Ok(())
     }
@@ -198,19 +236,27 @@ impl<'a> Clerk<'a> {
         let context = self.context_view(digest);
         let mut decision = self.decide(action);
         (self.context.person, self.context.risk) = (None, None);
-        let (mut grant, mut open) = (None, None);
+        let (mut glass, mut grant, mut open, mut situation) = (None, None, None, None);
         if matches!(decision.verdict, Verdict::StepUp | Verdict::Defer) {
-            let store = &self.pipeline.store;
-            grant = store.grant(&action.session.id, &fingerprint.action_hash, self.now).await?;
-            let used = |grant: &Grant| self.judged.iter().any(|j| j.grant.as_ref() == Some(grant));
-            grant = grant.filter(|grant| !used(grant));
-            match &grant {
-                Some(grant) => {
-                    decision.verdict = Verdict::Allow;
-                    decision.reason = format!("approved (ticket {}); {}", grant.approval_id, decision.reason);
-                }
-                None => open = self.open_question(action, &fingerprint).await?,
+            glass = self.pipeline.glasses.covers(&action.source.connector, &action.identity, self.now);
+            grant = self.usable_grant(action, &fingerprint).await?;
+            let hash = Some(fingerprint.action_hash.as_str());
+            if let Some(grant) = &grant {
+                decision.verdict = Verdict::Allow;
+                decision.reason = format!("approved (ticket {}); {}", grant.approval_id, decision.reason);
+            } else if let Some(refused) = self.refusal(&fingerprint) {
+                decision.verdict = Verdict::Deny;
+                decision.reason = format!("refused (ticket {refused}); {}", decision.reason);
+            } else if let Some(glass) = &glass {
+                decision.verdict = Verdict::Allow;
+                decision.reason =
+                    format!("break-glass by {}: {}; {}", glass.by, glass.reason, decision.reason);
+            } else {
+                let same = self.pipeline.store.questions(&action.session.id, hash).await?;
+                open = same.into_iter().next().map(|approval| approval.approval_id);
+                situation = Some(self.situation());
             }
+            glass = glass.filter(|_| grant.is_none() && decision.verdict == Verdict::Allow);
         }
         self.stored = None;
         ledger::fold_action(&mut self.context, action, &decision, self.now);
@@ -227,13 +273,54 @@ impl<'a> Clerk<'a> {
             context,
             decision,
             fingerprint,
+            glass,
             grant,
             open,
             receipt_id,
             risk,
+            situation,
             ticket: None,
+            wait: Wait::No,
         });
         Ok(())
+    }
+
+    /// A grant for this very action that reaches here and is not used up within this frame.
+    async fn usable_grant(
+        &self,
+        action: &Action,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<Grant>, Refusal> {
+        let store = &self.pipeline.store;
+        let grants = store.grants(&action.session.id, &fingerprint.action_hash, self.now).await?;
+        let used = |grant: &Grant| {
+            grant.scope == GrantScope::Once && self.judged.iter().any(|j| j.grant.as_ref() == Some(grant))
+        };
+        let foreign =
+            |grant: &Grant| grant.scope == GrantScope::Window && grant.agent != action.identity.agent.id;
+        Ok(grants.into_iter().find(|grant| !used(grant) && !foreign(grant)))
+    }
+
+    /// The question in which a person has refused this very action lately.
+    fn refusal(&self, fingerprint: &Fingerprint) -> Option<ApprovalId> {
+        let same =
+            |refused: &&Refused| refused.action_hash == fingerprint.action_hash && refused.until > self.now;
+        self.context.refused.iter().find(same).map(|refused| refused.approval_id.clone())
+    }
+
+    fn situation(&self) -> ApprovalContext {
+        let context = &self.context;
+        let shown = context.recent.len().saturating_sub(SHOWN_MAX);
+        ApprovalContext {
+            action_count: context.action_count,
+            denied_count: context.denied_count,
+            drift: context.drift,
+            labels: context.labels.clone(),
+            later_requests: context.later_requests.clone(),
+            recent: context.recent[shown..].to_vec(),
+            request: context.request.clone(),
+            untrusted: context.untrusted,
+        }
     }
 
     /// What policies are told besides: who else acts for the same person, and how risky the action looks. A session
@@ -262,18 +349,6 @@ impl<'a> Clerk<'a> {
             .unwrap_or_else(|_| Decision::deny("the policy engine failed"))
     }
 
-    async fn open_question(
-        &self,
-        action: &Action,
-        fingerprint: &Fingerprint,
-    ) -> Result<Option<ApprovalId>, Refusal> {
-        let open = self.pipeline.store.approvals().await?;
-        let same = |a: &Approval| {
-            a.action_hash == fingerprint.action_hash && a.action.session.id == action.session.id
-        };
-        Ok(open.into_iter().find(same).map(|approval| approval.approval_id))
-    }
-
     fn finish(mut self, state: &SessionState) -> Result<Sheet, Refusal> {
         let told = self.tell();
         let mut commit = Commit::default();
@@ -288,23 +363,22 @@ impl<'a> Clerk<'a> {
             verdict = Some((decision.verdict, expressed));
             said.push(self.say_frame(&decision, expressed));
         }
-        let reply = self.route.answer(&self.reading.frame, &said);
-        let waits_for: Vec<_> = said.iter().filter_map(|said| said.ticket.clone()).collect();
         commit.leaves = self.leaves(state, &told)?;
         commit.session = Some(SessionWrite {
             context: encode(&self.context).into(),
             expected_version: state.version,
             id: self.reading.session.id.clone(),
         });
-        let recorded = Recorded {
-            body: reply.body.clone(),
-            content_type: reply.content_type.clone().into_owned(),
-            expires_at: self.now.after(self.pipeline.limits.idempotency()),
-            request_sha256: self.reading.raw_sha256.clone(),
-            status: reply.status,
-            waits_for,
-        };
-        commit.recorded = Some((self.reading.key.clone(), recorded));
+        let ended = self.end_withdrawn(&mut commit);
+        let holding = self.judged.iter().filter(|judged| judged.wait == Wait::Hold);
+        let holds: Vec<_> = holding.filter_map(|judged| judged.ticket.clone()).collect();
+        let fresh = self.judged.iter().filter(|judged| judged.open.is_none());
+        let opened = fresh.filter_map(|judged| judged.ticket.clone()).collect();
+        let mut reply = Reply::json(&serde_json::Value::Null);
+        if holds.is_empty() {
+            reply = self.route.answer(&self.reading.frame, &said);
+            commit.recorded = Some((self.reading.key.clone(), self.recorded(&reply, &said)));
+        }
         let mut tally: Vec<_> = told
             .iter()
             .zip(&self.judged)
@@ -313,7 +387,29 @@ impl<'a> Clerk<'a> {
         if tally.is_empty() && self.reading.spec.gates {
             tally.extend(verdict);
         }
-        Ok(Sheet { asked: self.asked, commit, context: self.context, person: self.person, reply, tally })
+        let Self { asked, context, person, .. } = self;
+        Ok(Sheet { asked, commit, context, ended, holds, opened, person, reply, tally })
+    }
+
+    fn recorded(&self, reply: &Reply, said: &[Said<'_>]) -> Recorded {
+        Recorded {
+            body: reply.body.clone(),
+            content_type: reply.content_type.clone().into_owned(),
+            expires_at: self.now.after(self.pipeline.limits.idempotency()),
+            request_sha256: self.reading.raw_sha256.clone(),
+            status: reply.status,
+            waits_for: said.iter().filter_map(|said| said.ticket.clone()).collect(),
+        }
+    }
+
+    fn end_withdrawn(&self, commit: &mut Commit) -> Vec<(ApprovalId, Ended)> {
+        let mut all = Vec::new();
+        for (approval, answer, receipt_id) in &self.withdrawn {
+            commit.approvals.push(ApprovalWrite::Close(approval.approval_id.clone()));
+            self.pipeline.consequence(Some(self.route), approval, answer, receipt_id, commit);
+            all.push((approval.approval_id.clone(), ended(approval, answer)));
+        }
+        all
     }
 
     /// What is said about each action, degraded to what the frame can be told.
@@ -329,6 +425,7 @@ impl<'a> Clerk<'a> {
             let ticket = judged.open.clone().or_else(fresh);
             let words = degrade(&judged.decision, &judged.action.parameters, spec, ticket.as_ref());
             judged.ticket = ticket.filter(|_| words.wait != Wait::No);
+            judged.wait = words.wait;
             told.push(words);
         }
         if spec.one_answer {
@@ -352,7 +449,8 @@ impl<'a> Clerk<'a> {
     /// The changes of state that go with one decision: a question opened, a grant used, a callback owed.
     fn follow_up(&self, at: usize, told: &Told, commit: &mut Commit) {
         let judged = &self.judged[at];
-        if let Some(grant) = judged.grant.as_ref().filter(|_| told.expression.expressed == Expressed::Allow) {
+        let once = judged.grant.as_ref().filter(|grant| grant.scope == GrantScope::Once);
+        if let Some(grant) = once.filter(|_| told.expression.expressed == Expressed::Allow) {
             commit.grants.push(GrantWrite::Take(grant.grant_id.clone()));
         }
         if let Some(ticket) = judged.ticket.as_ref().filter(|_| judged.open.is_none()) {
@@ -387,15 +485,21 @@ impl<'a> Clerk<'a> {
         Approval {
             action: judged.action.clone(),
             action_hash: judged.fingerprint.action_hash.clone(),
+            alike: alike(judged.action, decision),
             approval_id,
             approved_by: Vec::new(),
+            context: judged.situation.clone().unwrap_or_default(),
             decision: decision.clone(),
             deferral: decision.deferral.clone(),
             expires_at: self.now.after(std::time::Duration::from_secs(seconds)),
+            escalated_at: None,
             held: told.wait == Wait::Held,
+            holds_until: (told.wait == Wait::Hold).then_some(self.until),
             kind: if deferred { PendingKind::Deferral } else { PendingKind::Approval },
             opened_at: self.now,
             receipt_id: judged.receipt_id.clone(),
+            resumable: told.expression.expressed == Expressed::Defer,
+            risk: Some(judged.risk.clone()),
             rule: decision.approval.clone(),
         }
     }
@@ -477,6 +581,7 @@ impl<'a> Clerk<'a> {
         predicate.vendor.delivery_id.clone_from(&action.delivery_id);
         predicate.approval = approval_view(judged, self.now);
         predicate.deferral = deferral_view(judged);
+        predicate.break_glass = judged.glass.as_ref().map(|glass| glass_view(glass, BreakGlassStep::Used));
         draft.disclosed = evidence::disclosed_action(action, decision.modified.as_ref());
         draft.disclosed.told = evidence::told(decision, &told.expression);
         draft
@@ -484,21 +589,12 @@ impl<'a> Clerk<'a> {
 }
 
 fn approval_view(judged: &Judged<'_>, now: Timestamp) -> Option<ApprovalView> {
-    let blank = |approval_id: &ApprovalId| ApprovalView {
-        approval_id: approval_id.clone(),
-        approved: None,
-        approver: None,
-        approvers: Vec::new(),
-        at: None,
-        channel: None,
-        expires_at: None,
-        grant: None,
-    };
     if let Some(grant) = &judged.grant {
         return Some(ApprovalView {
             approved: Some(true),
             grant: Some(grant.grant_id.to_string()),
-            ..blank(&grant.approval_id)
+            scope: Some(grant.scope),
+            ..ApprovalView::of(grant.approval_id.clone())
         });
     }
     let ticket = judged.ticket.as_ref().filter(|_| judged.decision.verdict == Verdict::StepUp)?;
@@ -506,8 +602,22 @@ fn approval_view(judged: &Judged<'_>, now: Timestamp) -> Option<ApprovalView> {
     Some(ApprovalView {
         approvers: rule.map(|rule| rule.approvers.clone()).unwrap_or_default(),
         expires_at: rule.map(|rule| now.after(rule.timeout())),
-        ..blank(ticket)
+        ..ApprovalView::of(ticket.clone())
     })
+}
+
+/// What alike questions have in common: connector, requester, tool and policies.
+fn alike(action: &Action, decision: &Decision) -> String {
+    let human = action.identity.human.as_ref().map(|human| human.id.as_str());
+    let policies: Vec<_> = decision.policies.iter().map(|policy| policy.id.as_str()).collect();
+    let common = serde_json::json!([
+        action.source.connector,
+        human,
+        action.identity.agent.id,
+        action.tool.canonical(),
+        policies
+    ]);
+    sha256_hex(common.to_string().as_bytes())
 }
 
 fn deferral_view(judged: &Judged<'_>) -> Option<DeferralView> {

@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApprovalWrite, Commit, GrantWrite, HaltWrite, Index, NewLeaf, OutboxWrite, Recorded, SessionState,
-    StoredLeaf, Summary,
+    ApprovalWrite, BreakGlassWrite, Commit, GrantWrite, HaltWrite, Index, NewLeaf, OutboxWrite, Recorded,
+    SessionState, StoredLeaf, Summary,
 };
 
 /// Where a record lies in the journal.
@@ -38,11 +38,17 @@ pub(crate) struct Changes {
     pub(crate) grants: Vec<GrantWrite>,
     pub(crate) outbox: Vec<OutboxWrite>,
     pub(crate) halts: Vec<HaltWrite>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) break_glasses: Vec<BreakGlassWrite>,
 }
 
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
-        self.approvals.is_empty() && self.grants.is_empty() && self.outbox.is_empty() && self.halts.is_empty()
+        self.approvals.is_empty()
+            && self.grants.is_empty()
+            && self.outbox.is_empty()
+            && self.halts.is_empty()
+            && self.break_glasses.is_empty()
     }
 }
 

@@ -5,15 +5,16 @@ use std::task::Poll;
 
 use countersign_receipt::{Checkpoint, LogKey, Vkey, generate_key_pem, leaf_hash, verify_inclusion};
 use countersign_schemas::{
-    Action, ActionId, Approval, ApprovalId, Decision, Effect, Facets, Grant, GrantId, GrantScope, Halt,
-    HaltScope, Identity, OutboxId, PendingKind, ReceiptId, ReceiptKind, SessionId, SessionRef, Source,
-    Timestamp, Tool, Verdict,
+    Action, ActionId, Approval, ApprovalContext, ApprovalId, BreakGlass, BreakGlassId, Decision, Effect,
+    Facets, Grant, GrantId, GrantScope, Halt, HaltScope, Identity, OutboxId, PendingKind, ReceiptId,
+    ReceiptKind, SessionId, SessionRef, Source, Timestamp, Tool, Verdict,
 };
 use serde_json::Map;
 
 use crate::{
-    ApprovalWrite, Commit, CommitError, GrantWrite, HaltWrite, NewLeaf, OutboxEntry, OutboxWrite, Query,
-    Recorded, SealedHead, SessionState, SessionWrite, Store, StoreError, StoredLeaf, Summary,
+    ApprovalWrite, BreakGlassWrite, Commit, CommitError, GrantWrite, HaltWrite, NewLeaf, OutboxEntry,
+    OutboxWrite, Query, Recorded, SealedHead, SessionState, SessionWrite, Store, StoreError, StoredLeaf,
+    Summary,
 };
 
 /// The log's name in tests.
@@ -39,6 +40,7 @@ macro_rules! contract {
             a_commit_is_seen_by_every_read,
             a_refused_commit_changes_nothing,
             what_ends_must_be_open,
+            questions_and_grants_are_found_by_what_they_are_about,
             concurrent_commits_of_one_session_lose_nothing,
             one_key_gives_one_receipt_and_everybody_the_same_answer,
             a_grant_is_taken_once,
@@ -135,13 +137,19 @@ pub(crate) fn approval(name: &str) -> Approval {
     };
     Approval {
         action_hash: "cd".repeat(32),
+        alike: "ef".repeat(32),
         approval_id: ApprovalId::derived(&[name]),
+        context: ApprovalContext::default(),
         decision: Decision::deny("a person must approve"),
+        escalated_at: None,
         expires_at: Timestamp(NOW.0 + 60_000),
         held: true,
+        holds_until: None,
         kind: PendingKind::Approval,
         opened_at: NOW,
         receipt_id: ReceiptId::derived(&[name]),
+        resumable: false,
+        risk: None,
         rule: None,
         deferral: None,
         approved_by: Vec::new(),
@@ -153,8 +161,10 @@ pub(crate) fn grant(name: &str) -> Grant {
     Grant {
         action_id: action_id(&session(name), 0),
         action_hash: "cd".repeat(32),
+        agent: "bot".to_owned(),
         approval_id: ApprovalId::derived(&[name]),
         expires_at: Timestamp(NOW.0 + 60_000),
+        given_at: NOW,
         grant_id: GrantId::derived(&[name]),
         scope: GrantScope::Once,
         session_id: session(name),
@@ -184,6 +194,17 @@ fn halt() -> Halt {
     }
 }
 
+fn break_glass(name: &str) -> BreakGlass {
+    BreakGlass {
+        at: NOW,
+        break_glass_id: BreakGlassId::derived(&[name]),
+        by: "alice".to_owned(),
+        expires_at: Timestamp(NOW.0 + 60_000),
+        reason: "the approvers cannot be reached".to_owned(),
+        what: HaltScope::All,
+    }
+}
+
 /// A commit with something of everything, as the first of the session `name`.
 pub(crate) fn everything(name: &str) -> Commit {
     Commit {
@@ -192,6 +213,7 @@ pub(crate) fn everything(name: &str) -> Commit {
         grants: vec![GrantWrite::Give(grant(name))],
         outbox: vec![OutboxWrite::Put(Box::new(callback(name, 0, 0)))],
         halts: vec![HaltWrite::Give(halt())],
+        break_glasses: vec![BreakGlassWrite::Open(break_glass(name))],
         ..step(&session(name), &SessionState::default())
     }
 }
@@ -202,7 +224,9 @@ pub(crate) struct Seen {
     sessions: Vec<SessionState>,
     recorded: Vec<Option<Recorded>>,
     approvals: Vec<Approval>,
-    grants: Vec<Option<Grant>>,
+    grants: Vec<Vec<Grant>>,
+    questions: Vec<Vec<Approval>>,
+    break_glasses: Vec<BreakGlass>,
     outbox: Vec<OutboxEntry>,
     halts: Vec<Halt>,
     head: Option<SealedHead>,
@@ -210,11 +234,13 @@ pub(crate) struct Seen {
 }
 
 pub(crate) async fn look(store: &dyn Store, names: &[&str]) -> Seen {
-    let (mut sessions, mut records, mut grants) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sessions, mut records, mut grants, mut questions) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for name in names {
         sessions.push(store.session(&session(name)).await.unwrap());
         records.push(store.recorded(&format!("key of {name}")).await.unwrap());
-        grants.push(store.grant(&session(name), &"cd".repeat(32), NOW).await.unwrap());
+        grants.push(store.grants(&session(name), &"cd".repeat(32), NOW).await.unwrap());
+        questions.push(store.questions(&session(name), None).await.unwrap());
     }
     let leaves = store.leaves(0, usize::MAX).await.unwrap();
     Seen {
@@ -222,6 +248,8 @@ pub(crate) async fn look(store: &dyn Store, names: &[&str]) -> Seen {
         recorded: records,
         approvals: store.approvals().await.unwrap(),
         grants,
+        questions,
+        break_glasses: store.break_glasses().await.unwrap(),
         outbox: store.outbox().await.unwrap(),
         halts: store.halts().await.unwrap(),
         head: store.checkpoint().await.unwrap(),
@@ -255,7 +283,9 @@ pub(crate) async fn a_commit_is_seen_by_every_read(store: &Arc<dyn Store>) {
         }],
         recorded: vec![Some(recorded("one"))],
         approvals: vec![approval("one")],
-        grants: vec![Some(grant("one"))],
+        grants: vec![vec![grant("one")]],
+        questions: vec![vec![approval("one")]],
+        break_glasses: vec![break_glass("one")],
         outbox: vec![callback("one", 0, 0)],
         halts: vec![halt()],
         head: Some(head),
@@ -264,8 +294,10 @@ pub(crate) async fn a_commit_is_seen_by_every_read(store: &Arc<dyn Store>) {
     assert_eq!(want, look(&**store, &["one"]).await);
     assert_eq!(Some(approval("one")), store.approval(&approval("one").approval_id).await.unwrap());
     assert_eq!(new.bytes, store.receipt(&new.summary.receipt_id).await.unwrap().unwrap().bytes);
-    assert!(store.grant(&session("two"), &"cd".repeat(32), NOW).await.unwrap().is_none());
-    assert!(store.grant(&session("one"), &"cd".repeat(32), grant("one").expires_at).await.unwrap().is_none());
+    assert!(store.grants(&session("two"), &"cd".repeat(32), NOW).await.unwrap().is_empty());
+    assert!(
+        store.grants(&session("one"), &"cd".repeat(32), grant("one").expires_at).await.unwrap().is_empty()
+    );
 }
 
 pub(crate) async fn a_refused_commit_changes_nothing(store: &Arc<dyn Store>) {
@@ -304,7 +336,59 @@ pub(crate) async fn what_ends_must_be_open(store: &Arc<dyn Store>) {
     assert!(store.approval(&approval_id).await.unwrap().is_some());
     assert_eq!(1, store.commit(both).await.unwrap().first_index);
     assert_eq!(Err(CommitError::NotOpen(approval_id.to_string())), store.commit(close).await);
-    assert!(store.grant(&session("one"), &"cd".repeat(32), NOW).await.unwrap().is_none());
+    assert!(store.grants(&session("one"), &"cd".repeat(32), NOW).await.unwrap().is_empty());
+}
+
+/// A question is found by its session, its action and its time; a grant by how far it reaches.
+pub(crate) async fn questions_and_grants_are_found_by_what_they_are_about(store: &Arc<dyn Store>) {
+    store.commit(everything("one")).await.unwrap();
+    let hash = "cd".repeat(32);
+    let hashes = |questions: Vec<Approval>| questions.into_iter().map(|q| q.action_hash).collect::<Vec<_>>();
+    for (asked, about, want) in [
+        ("one", Some(&*hash), 1),
+        ("one", Some("another action"), 0),
+        ("two", Some(&*hash), 0),
+        ("one", None, 1),
+    ] {
+        let found = store.questions(&session(asked), about).await.unwrap();
+        assert_eq!(vec![hash.clone(); want], hashes(found), "{asked} {about:?}");
+    }
+    let mut later = approval("two");
+    later.expires_at = Timestamp(NOW.0 + 120_000);
+    let writes = vec![ApprovalWrite::Open(Box::new(later.clone()))];
+    store.commit(Commit { approvals: writes, ..Commit::default() }).await.unwrap();
+    for (after, limit, want) in [
+        (59_999, 9, vec![]),
+        (60_000, 9, vec!["one"]),
+        (120_000, 9, vec!["one", "two"]),
+        (120_000, 1, vec!["one"]),
+    ] {
+        let due = store.due_questions(Timestamp(NOW.0 + after), limit).await.unwrap();
+        let want: Vec<_> = want.into_iter().map(|name| ApprovalId::derived(&[name])).collect();
+        assert_eq!(
+            want,
+            due.into_iter().map(|open| open.approval_id).collect::<Vec<_>>(),
+            "after {after} ms"
+        );
+    }
+    later.expires_at = NOW;
+    let writes = vec![ApprovalWrite::Open(Box::new(later))];
+    store.commit(Commit { approvals: writes, ..Commit::default() }).await.unwrap();
+    assert_eq!(1, store.due_questions(NOW, 9).await.unwrap().len(), "its time was moved");
+
+    let scoped = |name: &str, scope| {
+        GrantWrite::Give(Grant { grant_id: GrantId::derived(&[name]), scope, ..grant("one") })
+    };
+    let grants = vec![scoped("window", GrantScope::Window), scoped("session", GrantScope::Session)];
+    store.commit(Commit { grants, ..Commit::default() }).await.unwrap();
+    for (name, want) in [
+        ("one", vec![GrantScope::Window, GrantScope::Session, GrantScope::Once]),
+        ("two", vec![GrantScope::Window]),
+    ] {
+        let found = store.grants(&session(name), &hash, NOW).await.unwrap();
+        assert_eq!(want, found.iter().map(|grant| grant.scope).collect::<Vec<_>>(), "{name}");
+    }
+    assert!(store.grants(&session("one"), "another action", NOW).await.unwrap().is_empty());
 }
 
 pub(crate) async fn concurrent_commits_of_one_session_lose_nothing(store: &Arc<dyn Store>) {

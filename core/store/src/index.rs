@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_receipt::LeafHash;
-use countersign_schemas::{Approval, Grant, Halt, ReceiptId, ReceiptKind, SessionId, Timestamp, Verdict};
+use countersign_schemas::{
+    Approval, BreakGlass, Grant, Halt, ReceiptId, ReceiptKind, SessionId, Timestamp, Verdict,
+};
 use rusqlite::types::Value;
 use rusqlite::{
     CachedStatement, Connection, OpenFlags, OptionalExtension, Transaction, params, params_from_iter,
@@ -21,7 +23,8 @@ use crate::codec::{Batch, Changes, CommitRecord, Malformed, Place};
 use crate::live::Live;
 use crate::tree::Tile;
 use crate::{
-    ApprovalWrite, GrantWrite, HaltWrite, Index as LeafIndex, OutboxEntry, OutboxWrite, Query, Summary,
+    ApprovalWrite, BreakGlassWrite, GrantWrite, HaltWrite, Index as LeafIndex, OutboxEntry, OutboxWrite,
+    Query, Summary,
 };
 
 /// Written into the file; another number means another layout, and the index is made anew.
@@ -244,12 +247,14 @@ impl Index {
         let grants: Vec<Grant> = live_values(&writer, "grant")?;
         let outbox: Vec<OutboxEntry> = live_values(&writer, "outbox")?;
         let halts: Vec<Halt> = live_values(&writer, "halt")?;
+        let break_glasses: Vec<BreakGlass> = live_values(&writer, "break_glass")?;
         let mut live = Live::default();
         live.apply(Changes {
             approvals: approvals.into_iter().map(|value| ApprovalWrite::Open(Box::new(value))).collect(),
             grants: grants.into_iter().map(GrantWrite::Give).collect(),
             outbox: outbox.into_iter().map(|value| OutboxWrite::Put(Box::new(value))).collect(),
             halts: halts.into_iter().map(HaltWrite::Give).collect(),
+            break_glasses: break_glasses.into_iter().map(BreakGlassWrite::Open).collect(),
         });
         Ok(live)
     }
@@ -605,6 +610,14 @@ impl<'t> Rows<'t> {
             match write {
                 HaltWrite::Give(value) => self.put("halt", &serde_json::to_string(&value.what)?, value)?,
                 HaltWrite::Lift(what) => self.remove("halt", &serde_json::to_string(what)?)?,
+            }
+        }
+        for write in &changes.break_glasses {
+            match write {
+                BreakGlassWrite::Open(value) => {
+                    self.put("break_glass", value.break_glass_id.as_str(), value)?
+                }
+                BreakGlassWrite::End(id) => self.remove("break_glass", id.as_str())?,
             }
         }
         Ok(())

@@ -23,8 +23,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_receipt::LeafHash;
 use countersign_schemas::{
-    Approval, ApprovalId, Grant, GrantId, Halt, HaltScope, OutboxId, ReceiptId, ReceiptKind, SessionId,
-    Timestamp, Verdict,
+    Approval, ApprovalId, BreakGlass, BreakGlassId, Grant, GrantId, Halt, HaltScope, OutboxId, ReceiptId,
+    ReceiptKind, SessionId, Timestamp, Verdict,
 };
 
 pub use local::{Local, OpenError, Options};
@@ -73,17 +73,45 @@ pub trait Store: Send + Sync {
     /// [`StoreError`] when the store has stopped.
     async fn approvals(&self) -> Result<Vec<Approval>, StoreError>;
 
-    /// The unused, unexpired grant for this action in this session.
+    /// Open approvals and deferrals of a session, oldest first; only those about this action, if one is named. Takes no
+    /// longer when other sessions have many.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the store has stopped.
-    async fn grant(
+    async fn questions(
+        &self,
+        session: &SessionId,
+        action_hash: Option<&str>,
+    ) -> Result<Vec<Approval>, StoreError>;
+
+    /// Approvals and deferrals to which something happens by itself at `now` or did before
+    /// ([`Approval::due_at`]), the most overdue first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store has stopped.
+    async fn due_questions(&self, now: Timestamp, limit: usize) -> Result<Vec<Approval>, StoreError>;
+
+    /// The unexpired grants for this action that reach into this session, the widest first: those that one use does
+    /// not end are used before those that it does.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store has stopped.
+    async fn grants(
         &self,
         session: &SessionId,
         action_hash: &str,
         now: Timestamp,
-    ) -> Result<Option<Grant>, StoreError>;
+    ) -> Result<Vec<Grant>, StoreError>;
+
+    /// Whether an unexpired grant of one of these questions is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store has stopped.
+    async fn is_granted(&self, questions: &[ApprovalId], now: Timestamp) -> Result<bool, StoreError>;
 
     /// Callbacks that are due at `now`, oldest first, at most `limit`.
     ///
@@ -105,6 +133,13 @@ pub trait Store: Send + Sync {
     ///
     /// [`StoreError`] when the store has stopped.
     async fn halts(&self) -> Result<Vec<Halt>, StoreError>;
+
+    /// Break-glasses that were opened and not ended, whether or not their time is up.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store has stopped.
+    async fn break_glasses(&self) -> Result<Vec<BreakGlass>, StoreError>;
 
     /// The newest durable checkpoint (signed note), or `None` while the log is empty.
     ///
@@ -169,6 +204,8 @@ pub struct Commit {
     pub outbox: Vec<OutboxWrite>,
     /// Halts that are given or lifted.
     pub halts: Vec<HaltWrite>,
+    /// Break-glasses that are opened or ended. Ending one that is not open is [`CommitError::NotOpen`].
+    pub break_glasses: Vec<BreakGlassWrite>,
 }
 
 /// A receipt that goes into the log.
@@ -324,6 +361,15 @@ pub enum HaltWrite {
     Give(Halt),
     /// Lifted.
     Lift(HaltScope),
+}
+
+/// A break-glass is opened or ended.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub enum BreakGlassWrite {
+    /// Opened.
+    Open(BreakGlass),
+    /// Ended; it must be open.
+    End(BreakGlassId),
 }
 
 /// A commit is durable.

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use countersign_receipt::{
     Checkpoint, Frontier, LeafHash, LogKey, NoteError, Vkey, inclusion_path, leaf_hash,
 };
-use countersign_schemas::{Approval, ApprovalId, Grant, Halt, ReceiptId, SessionId, Timestamp};
+use countersign_schemas::{Approval, ApprovalId, BreakGlass, Grant, Halt, ReceiptId, SessionId, Timestamp};
 use tokio::sync::{oneshot, watch};
 
 use crate::checkpoint::CheckpointFile;
@@ -469,6 +469,13 @@ impl Shared {
     }
 }
 
+/// Copies are made here, outside the lock.
+fn oldest_first(found: Vec<Arc<Approval>>) -> Vec<Approval> {
+    let mut found: Vec<_> = found.into_iter().map(Arc::unwrap_or_clone).collect();
+    found.sort_by_key(|approval| approval.opened_at);
+    found
+}
+
 fn unreadable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Read(error.to_string())
 }
@@ -567,20 +574,40 @@ impl Store for Local {
     }
 
     async fn approval(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
-        Ok(self.running()?.live.approval(id))
+        let found = self.running()?.live.approval(id);
+        Ok(found.map(Arc::unwrap_or_clone))
     }
 
     async fn approvals(&self) -> Result<Vec<Approval>, StoreError> {
-        Ok(self.running()?.live.approvals())
+        let found = self.running()?.live.approvals();
+        Ok(oldest_first(found))
     }
 
-    async fn grant(
+    async fn questions(
+        &self,
+        session: &SessionId,
+        action_hash: Option<&str>,
+    ) -> Result<Vec<Approval>, StoreError> {
+        let found = self.running()?.live.questions(session, action_hash);
+        Ok(oldest_first(found))
+    }
+
+    async fn due_questions(&self, now: Timestamp, limit: usize) -> Result<Vec<Approval>, StoreError> {
+        let found = self.running()?.live.due_questions(now, limit);
+        Ok(found.into_iter().map(Arc::unwrap_or_clone).collect())
+    }
+
+    async fn grants(
         &self,
         session: &SessionId,
         action_hash: &str,
         now: Timestamp,
-    ) -> Result<Option<Grant>, StoreError> {
-        Ok(self.running()?.live.grant(session, action_hash, now))
+    ) -> Result<Vec<Grant>, StoreError> {
+        Ok(self.running()?.live.grants(session, action_hash, now))
+    }
+
+    async fn is_granted(&self, questions: &[ApprovalId], now: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.running()?.live.is_granted(questions, now))
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
@@ -595,6 +622,10 @@ impl Store for Local {
 
     async fn halts(&self) -> Result<Vec<Halt>, StoreError> {
         Ok(self.running()?.live.halts())
+    }
+
+    async fn break_glasses(&self) -> Result<Vec<BreakGlass>, StoreError> {
+        Ok(self.running()?.live.break_glasses())
     }
 
     async fn checkpoint(&self) -> Result<Option<SealedHead>, StoreError> {

@@ -114,12 +114,13 @@ impl Pending {
 
 impl Draft {
     pub(crate) fn new(commit: Commit) -> Result<Self, CommitError> {
-        let Commit { approvals, grants, outbox, halts, .. } = &commit;
+        let Commit { approvals, grants, outbox, halts, break_glasses, .. } = &commit;
         let changes = Changes {
             approvals: approvals.clone(),
             grants: grants.clone(),
             outbox: outbox.clone(),
             halts: halts.clone(),
+            break_glasses: break_glasses.clone(),
         };
         let body =
             encode_body(&commit, &changes).map_err(|error| CommitError::Malformed(error.to_string()))?;

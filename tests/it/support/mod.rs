@@ -123,6 +123,10 @@ impl Site {
         Self { service, ..self }
     }
 
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// A request of the generic connector, signed and sent.
     pub(crate) async fn ask(&self, id: &str, body: Value) -> Value {
         let scene = scene("generic", body);
@@ -232,6 +236,7 @@ pub(crate) fn action(id: &str, session: &str, effect: &str, parameters: Value) -
 /// Somebody of the groups that the base set names.
 pub(crate) fn approver(name: &str) -> Approver {
     Approver {
+        assurance: "test".into(),
         channel: "test".into(),
         groups: ["finance", "security", "oncall", "maintainers"].map(str::to_owned).to_vec(),
         identities: Vec::new(),

@@ -10,7 +10,7 @@ use countersign_connectors::rehearsal::Scene;
 use countersign_receipt::{Outcome, Trust, VerifyOptions, verify};
 use countersign_schemas::{ApprovalId, ReceiptKind, Verdict};
 use countersign_sdk::http::Egress;
-use countersign_service::approval::Approver;
+use countersign_service::approval::{Answer, Approver};
 use countersign_service::clock::{Clock, SystemClock};
 use countersign_service::export::{self, Filter};
 use countersign_store::{Query, Store, StoredLeaf};
@@ -203,13 +203,15 @@ async fn approve_deployment(
     let groups =
         held.rule.iter().flat_map(|rule| &rule.approvers).filter_map(|name| name.strip_prefix("group:"));
     let approver = Approver {
+        assurance: "rehearsed".into(),
         channel: "demo".into(),
         groups: groups.map(str::to_owned).collect(),
         identities: Vec::new(),
         name: "dana".into(),
     };
     output::line(format!("\n{} waits: {}", held.action.tool.canonical(), held.decision.reason))?;
-    pipeline.resolve(routes, id, &approver, true, Some("rehearsed".into())).await?;
+    let answer = Answer { comment: Some("rehearsed".into()), ..Answer::yes() };
+    pipeline.resolve(routes, id, &approver, &answer).await?;
     let deadline = Instant::now() + READY_WAIT;
     while !pipeline.store.outbox().await?.is_empty() {
         if Instant::now() > deadline {

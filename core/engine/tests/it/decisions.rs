@@ -2,7 +2,7 @@
 
 use countersign_engine::{Finding, Options, Posture, explain};
 use countersign_schemas::{
-    ApprovalRule, Context, DeferralKind, Effect, Facets, Severity, Timestamp, Verdict,
+    ApprovalRule, Context, DeferralKind, Effect, Facets, GrantLimit, Severity, Timestamp, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -118,11 +118,22 @@ fn different_wishes_in_one_tier_are_a_conflict() {
 
 #[test]
 fn step_ups_for_the_same_people_are_one_and_the_stricter_terms_hold() {
-    let a = forbid("a", r#"@decision("step_up") @approvers("group:x, ann") @quorum("2")"#);
-    let b = forbid("b", r#"@decision("step_up") @approvers("ann,group:x") @timeout("PT1M")"#);
+    let a = forbid(
+        "a",
+        r#"@decision("step_up") @approvers("group:x, ann") @quorum("2") @grant("session, window:1h")"#,
+    );
+    let b =
+        forbid("b", r#"@decision("step_up") @approvers("ann,group:x") @timeout("PT1M") @grant("session")"#);
     let decision = evaluate(&load(&[a.as_str(), &b].concat()), &read());
     let approvers = vec!["ann".to_owned(), "group:x".to_owned()];
-    let rule = ApprovalRule { approvers, on_timeout: Verdict::Deny, quorum: 2, timeout_seconds: 60 };
+    let rule = ApprovalRule {
+        approvers,
+        escalation: None,
+        grant: GrantLimit { session: true, window_seconds: None },
+        on_timeout: Verdict::Deny,
+        quorum: 2,
+        timeout_seconds: 60,
+    };
     assert_eq!((Verdict::StepUp, Some(rule)), (decision.verdict, decision.approval));
     let other = forbid("c", r#"@decision("step_up") @approvers("bob")"#);
     check(&[&a, &other], Verdict::Defer, &["a", "c"]);

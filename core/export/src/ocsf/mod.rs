@@ -44,9 +44,11 @@ pub fn event(of: &Projection) -> Value {
         | ReceiptKind::SessionStart
         | ReceiptKind::SessionEnd
         | ReceiptKind::Gap => activity::event(of),
-        ReceiptKind::PolicyChange | ReceiptKind::Halt | ReceiptKind::KeyEpoch | ReceiptKind::Erasure => {
-            entity::event(of)
-        }
+        ReceiptKind::PolicyChange
+        | ReceiptKind::Halt
+        | ReceiptKind::BreakGlass
+        | ReceiptKind::KeyEpoch
+        | ReceiptKind::Erasure => entity::event(of),
     }
 }
 

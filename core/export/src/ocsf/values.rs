@@ -1,7 +1,8 @@
 //! The schema's numbers with their captions, and which of them a receipt gets.
 
 use countersign_schemas::{
-    Effect, Expressed, OutcomeStatus, PolicyChangeView, Predicate, ReceiptKind, Severity, Verdict,
+    BreakGlassStep, Effect, Expressed, OutcomeStatus, PolicyChangeView, Predicate, ReceiptKind, Severity,
+    Verdict,
 };
 
 /// An event class.
@@ -91,9 +92,12 @@ pub(super) fn control(predicate: &Predicate) -> (Named, Named) {
 
 /// `severity_id`: how much attention the event wants. An ALLOW wants none, however grave its policy is.
 pub(super) fn severity(predicate: &Predicate) -> Named {
-    let Predicate { decision, gap, halt, outcome, policy_change, .. } = predicate;
+    let Predicate { break_glass, decision, gap, halt, outcome, policy_change, .. } = predicate;
+    let broken = break_glass.as_ref().is_some_and(|glass| glass.step != BreakGlassStep::Ended);
     let given = halt.as_ref().is_some_and(|halt| halt.active);
     match (decision, outcome, policy_change) {
+        // What was allowed only because policy was suspended is looked at by somebody.
+        _ if broken => HIGH,
         (Some(decision), _, _) if decision.verdict == Verdict::Allow => INFORMATIONAL,
         (Some(decision), _, _) => of_policy(decision.severity),
         (_, Some(outcome), _) if outcome.status != OutcomeStatus::Succeeded => LOW,
@@ -158,6 +162,7 @@ pub(super) fn message(predicate: &Predicate) -> &'static str {
         (ReceiptKind::Gap, None) => "requests were denied in bulk",
         (ReceiptKind::PolicyChange, None) => "a policy set came into force",
         (ReceiptKind::Halt, None) => "a halt",
+        (ReceiptKind::BreakGlass, None) => "policies that ask were suspended, or are in force again",
         (ReceiptKind::KeyEpoch, None) => "a signing key came into use",
         (ReceiptKind::Erasure, None) => "personal data was erased",
     }

@@ -78,12 +78,28 @@ fn approval(s: &mut Supply) -> ApprovalView {
     ApprovalView {
         approval_id: s.ticket(),
         approved: s.maybe(Supply::flag),
+        approved_by: s.list(Supply::text),
         approver: s.maybe(Supply::text),
         approvers: s.list(Supply::text),
+        asked_at: s.maybe(Supply::time),
+        assurance: s.maybe(Supply::text),
         at: s.maybe(Supply::time),
         channel: s.maybe(Supply::text),
         expires_at: s.maybe(Supply::time),
         grant: s.maybe(Supply::text),
+        quorum: s.maybe(|s| u32::from(s.flag())),
+        scope: s.maybe(|s| s.pick(&GrantScope::ALL)),
+    }
+}
+
+fn break_glass(s: &mut Supply) -> BreakGlassView {
+    BreakGlassView {
+        break_glass_id: BreakGlassId::derived(&[&s.text()]),
+        by: s.text(),
+        expires_at: s.time(),
+        reason: s.text(),
+        step: s.pick(&[BreakGlassStep::Opened, BreakGlassStep::Used, BreakGlassStep::Ended]),
+        what: HaltScope::Agent(s.text()),
     }
 }
 
@@ -204,6 +220,7 @@ fn statement(mut s: Supply) -> Statement {
     let mut predicate = Predicate {
         action: s.maybe(action),
         approval: s.maybe(approval),
+        break_glass: s.maybe(break_glass),
         context: None,
         decided_at: s.time(),
         decision: s.maybe(decision),

@@ -175,16 +175,8 @@ impl Log {
 }
 
 fn ask(predicate: &mut Predicate, approval_id: ApprovalId, verdict: Verdict) {
-    predicate.approval = Some(ApprovalView {
-        approval_id,
-        approved: None,
-        approver: None,
-        approvers: vec!["group:oncall".to_owned()],
-        at: None,
-        channel: None,
-        expires_at: None,
-        grant: None,
-    });
+    predicate.approval =
+        Some(ApprovalView { approvers: vec!["group:oncall".to_owned()], ..ApprovalView::of(approval_id) });
     if let Some(decision) = &mut predicate.decision {
         decision.verdict = verdict;
     }
@@ -210,6 +202,7 @@ fn predicate(receipt_id: ReceiptId, session: SessionView) -> Predicate {
             },
         }),
         approval: None,
+        break_glass: None,
         context: None,
         decided_at: at,
         decision: Some(DecisionView {

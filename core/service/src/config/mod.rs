@@ -205,6 +205,8 @@ pub struct LimitSettings {
     pub body_bytes: usize,
     /// Open approvals and deferrals; beyond it STEP_UP and DEFER become DENY.
     pub open_approvals: usize,
+    /// Calls that are kept waiting for a person at once; beyond it they are denied with a ticket.
+    pub held: usize,
     /// How long a repeated request gets its recorded answer, in seconds.
     pub idempotency_s: u64,
     /// How long a grant waits for the retry, in seconds.
@@ -217,6 +219,7 @@ impl Default for LimitSettings {
             in_flight: 256,
             body_bytes: 64 << 20,
             open_approvals: 10_000,
+            held: 10_000,
             idempotency_s: 86_400,
             grant_s: 900,
         }

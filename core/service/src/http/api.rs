@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use countersign_schemas::{ApprovalId, Halt, HaltScope, ReceiptId};
+use countersign_schemas::{ApprovalId, GrantScope, Halt, HaltScope, ReceiptId};
 use countersign_sdk::signature::Bearers;
 use countersign_sdk::{Inbound, SecretError};
 use countersign_store::{OutboxEntry, StoredLeaf};
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::App;
 use super::error::ApiError;
-use crate::approval::{Approver, Resolved};
+use crate::approval::{Answer, Approver, Resolved};
 use crate::config::{ApiSettings, CallerSettings, Role};
 use crate::export::{self, Filter};
 
@@ -69,6 +69,7 @@ impl Callers {
             ApiError::new(StatusCode::FORBIDDEN, "forbidden", message)
         })?;
         Ok(Approver {
+            assurance: "api_token".into(),
             channel: "api".into(),
             groups: caller.groups.clone(),
             identities: caller.identities.clone(),
@@ -98,6 +99,8 @@ pub struct ReceiptView {
 pub struct AnswerBody {
     /// What the approver wants to say about it.
     pub comment: Option<String>,
+    /// How far an approval reaches, as far as the policy's `@grant` permits.
+    pub scope: GrantScope,
 }
 
 /// What an answer led to.
@@ -108,9 +111,8 @@ pub struct AnswerView {
     pub approved: usize,
     /// How many have to.
     pub quorum: u32,
-    /// The resolution's receipt, once settled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub receipt_id: Option<ReceiptId>,
+    /// The receipt of this answer.
+    pub receipt_id: ReceiptId,
     /// Whether it is settled.
     pub settled: bool,
 }
@@ -177,17 +179,15 @@ async fn answer(
     approved: bool,
 ) -> Result<Json<AnswerView>, ApiError> {
     let approver = app.callers.require(&headers, &app, Role::Approver)?;
-    let comment = body.and_then(|Json(body)| body.comment);
-    let resolved = app.pipeline.resolve(&app.routes, &parse(&id)?, &approver, approved, comment).await?;
+    let Json(AnswerBody { comment, scope }) = body.unwrap_or_default();
+    let answer = Answer { approved, asked_at: None, comment, scope };
+    let resolved = app.pipeline.resolve(&app.routes, &parse(&id)?, &approver, &answer).await?;
     Ok(Json(match resolved {
-        Resolved::Settled(receipt_id) => AnswerView {
-            approved: usize::from(approved),
-            quorum: 1,
-            receipt_id: Some(receipt_id),
-            settled: true,
-        },
-        Resolved::Counted { approved, quorum } => {
-            AnswerView { approved, quorum, receipt_id: None, settled: false }
+        Resolved::Settled(receipt_id) => {
+            AnswerView { approved: usize::from(approved), quorum: 1, receipt_id, settled: true }
+        }
+        Resolved::Counted { approved, quorum, receipt_id } => {
+            AnswerView { approved, quorum, receipt_id, settled: false }
         }
     }))
 }

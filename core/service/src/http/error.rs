@@ -59,6 +59,7 @@ impl From<AnswerError> for ApiError {
             AnswerError::NotOpen(_) => (StatusCode::NOT_FOUND, "not_open"),
             AnswerError::NotAnApprover { .. } => (StatusCode::FORBIDDEN, "not_an_approver"),
             AnswerError::OwnAgent(_) => (StatusCode::FORBIDDEN, "own_agent"),
+            AnswerError::Scope(_) => (StatusCode::FORBIDDEN, "scope"),
             AnswerError::Twice(_) => (StatusCode::CONFLICT, "already_approved"),
             AnswerError::Commit(CommitError::Busy | CommitError::Conflict) => (StatusCode::CONFLICT, "busy"),
             AnswerError::Store(_) | AnswerError::Commit(_) | AnswerError::Evidence(_) => {
