@@ -14,6 +14,7 @@ mod claude;
 mod cli;
 mod conformance;
 mod connectors;
+mod console;
 mod crash;
 mod pipeline;
 mod policy;

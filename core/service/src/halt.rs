@@ -1,5 +1,7 @@
 //! The kill switch: halts in force, read on every decision without a lock.
 
+use std::sync::Arc;
+
 use arc_swap::ArcSwap;
 use countersign_schemas::{Halt, HaltScope, Identity};
 
@@ -22,6 +24,12 @@ impl HaltBoard {
     /// From now on, these are in force.
     pub fn set(&self, halts: Vec<Halt>) {
         self.0.store(halts.into());
+    }
+
+    /// All that are in force.
+    #[must_use]
+    pub fn list(&self) -> Arc<Vec<Halt>> {
+        self.0.load_full()
     }
 
     /// The halt that stops this caller, if one does.

@@ -8,6 +8,7 @@ mod changes;
 pub mod clock;
 pub mod config;
 pub mod connect;
+pub mod console;
 mod contexts;
 pub mod degrade;
 pub mod evidence;
@@ -44,6 +45,7 @@ use crate::appraise::{AppraiseError, Appraiser};
 use crate::clock::Clock;
 use crate::config::{Config, Problem, StoreKind};
 use crate::connect::Routes;
+use crate::console::Console;
 use crate::evidence::Notary;
 use crate::halt::HaltBoard;
 use crate::http::App;
@@ -157,6 +159,7 @@ impl Service {
             };
             StartError::Config(problems.into_iter().map(problem).collect())
         })?;
+        let console = Console::new(&config, registry, &egress, lookup).map_err(StartError::Config)?;
         let pem = config
             .keys
             .receipt
@@ -179,6 +182,7 @@ impl Service {
             buffers: Arc::new(Semaphore::new(BUFFERED_BYTES_MAX)),
             callers: Arc::new(callers),
             config: Arc::new(config),
+            console: console.map(Arc::new),
             keys: Arc::new(keys),
             pipeline: Arc::new(pipeline),
             routes: Arc::new(routes),
@@ -250,6 +254,13 @@ fn background(tasks: &mut JoinSet<()>, app: &App) {
         let (pipeline, routes) = (pipeline.clone(), routes.clone());
         async move { sweep(&pipeline, &routes).await }
     }));
+    if let Some(console) = app.console.clone() {
+        let (pipeline, routes) = (app.pipeline.clone(), app.routes.clone());
+        tasks.spawn(every(console::LOOK_EVERY, move || {
+            console.look(&routes, pipeline.clock.now());
+            std::future::ready(())
+        }));
+    }
     tasks.spawn(watch::policies(app.pipeline.clone(), app.config.policies.clone()));
     tasks.spawn(report_stop(app.pipeline.clone()));
 }

@@ -23,7 +23,24 @@ const EXPRESSED: [Expressed; 6] = [
 const REFUSALS: [&str; 7] =
     ["missing_header", "malformed_header", "mismatch", "stale", "token", "no_key", "not_allowed"];
 /// Upper bounds of the answer-time histogram, in milliseconds.
-const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000];
+pub const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000];
+
+/// What one route has counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Verified requests that were answered.
+    pub answered: u64,
+    /// The same by the time that it took: below each of [`BOUNDS_MS`], then longer.
+    pub buckets: Vec<u64>,
+    /// Requests denied because something of ours failed.
+    pub faults: u64,
+    /// Requests denied because their time was up.
+    pub late: u64,
+    /// Requests that did not prove their origin.
+    pub refused: u64,
+    /// Requests denied by overload.
+    pub shed: u64,
+}
 
 /// What one route counts.
 #[derive(Debug, Default)]
@@ -89,6 +106,20 @@ impl RouteMetrics {
         let bucket = BOUNDS_MS.iter().position(|bound| ms < *bound).unwrap_or(BOUNDS_MS.len());
         add(&self.buckets[bucket]);
         self.answer_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let buckets: Vec<u64> = self.buckets.iter().map(get).collect();
+        Figures {
+            answered: buckets.iter().sum(),
+            buckets,
+            faults: get(&self.faults),
+            late: get(&self.late),
+            refused: self.refused.iter().map(get).sum(),
+            shed: get(&self.shed),
+        }
     }
 
     /// Requests denied without being looked at, so far.

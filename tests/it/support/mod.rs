@@ -1,5 +1,7 @@
 //! A whole service in this process: real connectors, real policies, real store, a clock that the test moves.
 
+pub(crate) mod provider;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -17,6 +17,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::console::ConsoleSettings;
+
 pub(crate) use check::settings_of;
 pub use check::{Problem, check, connector_kind};
 
@@ -30,6 +32,9 @@ pub struct Config {
     /// The vendors, by instance name. The name is the last part of the hook's URL.
     #[serde(default)]
     pub connectors: BTreeMap<String, Value>,
+    /// The web console.
+    #[serde(default)]
+    pub console: ConsoleSettings,
     /// What is known of tools, data and drift.
     #[serde(default)]
     pub context: ContextSettings,

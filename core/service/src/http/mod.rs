@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::connect::Routes;
+use crate::console::{self, Console};
 use crate::pipeline::Pipeline;
 
 pub use openapi::document as openapi;
@@ -30,14 +31,17 @@ pub struct App {
     pub(crate) buffers: Arc<Semaphore>,
     pub(crate) callers: Arc<Callers>,
     pub(crate) config: Arc<Config>,
+    pub(crate) console: Option<Arc<Console>>,
     pub(crate) keys: Arc<KeySets>,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) routes: Arc<Routes>,
 }
 
-/// Every route of the program. [`openapi`] lists the same ones; a test holds that.
+/// Every route of the program. [`openapi`] lists the same ones, but those of the console, which are for people; a test
+/// holds that.
 pub fn router(app: App) -> Router {
-    Router::new()
+    let console = app.console.clone().map(|console| console::router(app.clone(), console));
+    let router = Router::new()
         .route("/hooks/{instance}", any(hooks::bare))
         .route("/hooks/{instance}/{*path}", any(hooks::below))
         .route("/healthz", get(status::healthz))
@@ -56,5 +60,6 @@ pub fn router(app: App) -> Router {
         .route("/v1/policies/reload", post(api::reload))
         .route("/v1/receipts", get(api::receipts))
         .route("/v1/receipts/{id}", get(api::receipt))
-        .with_state(app)
+        .with_state(app);
+    console.into_iter().fold(router, Router::merge)
 }

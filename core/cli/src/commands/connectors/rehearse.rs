@@ -15,6 +15,7 @@ use countersign_service::config::{
     ApiSettings, Config, ContextSettings, EgressSettings, KeySettings, StoreKind, StoreSettings,
 };
 use countersign_service::connect::Route;
+use countersign_service::console::ConsoleSettings;
 use countersign_service::http::receipt_view;
 use countersign_store::Query;
 use reqwest::Url;
@@ -163,6 +164,7 @@ fn config(args: &Args, globals: &Globals) -> anyhow::Result<Config> {
     let receipts = configured.as_ref().map(|config| config.receipts).unwrap_or_default();
     Ok(Config {
         context: ContextSettings::default(),
+        console: ConsoleSettings::default(),
         api: ApiSettings::default(),
         connectors: BTreeMap::from([(args.name.clone(), section)]),
         egress,
