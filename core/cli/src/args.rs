@@ -7,8 +7,8 @@ use countersign_service::export::Filter;
 use countersign_service::telemetry::LogFormat;
 
 use crate::commands::{
-    approvals, bench, completions, config, conformance, connectors, decide, demo, export, halt, hook, init,
-    keys, policy, receipts, schema, serve, verify,
+    approvals, bench, break_glass, completions, config, conformance, connectors, decide, demo, export, halt,
+    hook, init, keys, policy, receipts, schema, serve, verify,
 };
 
 const EXIT_CODES: &str = "\
@@ -109,6 +109,8 @@ pub(crate) enum Command {
     Receipts(receipts::Args),
     /// Answer what waits for a person.
     Approvals(approvals::Args),
+    /// Answer questions with yes for a while, with receipts that say so
+    BreakGlass(break_glass::Args),
     /// The kill switch: deny everything, one agent, one person or one connector, at once.
     Halt(halt::Args),
     /// On a device: answer a client that asks by running a command, and register that command.

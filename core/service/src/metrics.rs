@@ -137,14 +137,27 @@ fn get(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
+/// What the pipeline is doing.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Break-glasses in force.
+    pub break_glasses: usize,
+    /// Calls that are kept waiting for a person.
+    pub held: usize,
+    /// Decisions in flight.
+    pub in_flight: usize,
+}
+
 /// The text of `/metrics`.
 #[must_use]
-pub fn render(routes: &Routes, health: &Health, in_flight: usize) -> String {
+pub fn render(routes: &Routes, health: &Health, load: Load) -> String {
     let mut text = String::new();
     counters(&mut text, routes);
     histogram(&mut text, routes);
     let gauges = [
-        ("in_flight", "Decisions in flight", in_flight as u64),
+        ("in_flight", "Decisions in flight", load.in_flight as u64),
+        ("held_calls", "Calls that are kept waiting for a person", load.held as u64),
+        ("break_glasses_open", "Break-glasses in force", load.break_glasses as u64),
         ("log_size", "Leaves in the durable log", health.size),
         ("log_commits", "Commits since start", health.commits),
         ("log_batches", "Batches (one sync each) since start", health.batches),

@@ -30,6 +30,7 @@ use crate::evidence::{EvidenceError, Notary};
 use crate::gap::GapLedger;
 use crate::halt::HaltBoard;
 use crate::hold;
+use crate::metrics::Load;
 use crate::people::{self, People};
 use crate::sheet::Sheet;
 
@@ -197,6 +198,16 @@ impl Pipeline {
         let mut draining = self.draining.subscribe();
         // The sender lives as long as the pipeline.
         let _sender_is_here = draining.wait_for(|draining| *draining).await;
+    }
+
+    /// What is going on.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            break_glasses: self.glasses.open(self.clock.now()),
+            held: self.held(),
+            in_flight: self.in_flight(),
+        }
     }
 
     /// Questions that were put, and that ended. A listener that lags behind asks the store.

@@ -1,7 +1,7 @@
 //! `countersign approvals`
 
 use clap::Subcommand;
-use countersign_schemas::Approval;
+use countersign_schemas::{Approval, GrantScope};
 use serde_json::{Value, json};
 
 use crate::args::{Globals, Remote};
@@ -16,7 +16,7 @@ Examples:
   countersign approvals approve apr_01h… --comment 'checked with Ann'
   countersign approvals deny apr_01h…
 
-An approval lets that exact action run once, in that session. Silence is DENY. Nobody approves their own agent.";
+An approval lets that exact action run once, in that session, or as far as --scope says and the policy permits. Silence is DENY. Nobody approves their own agent.";
 const REASON_CHARS: usize = 60;
 
 #[derive(Debug, clap::Args)]
@@ -47,11 +47,35 @@ enum What {
 struct Answer {
     /// The ticket (`apr_…`).
     id: String,
+    /// How far an approval reaches, if the policy's `@grant` permits more than one run.
+    #[arg(long, value_enum, default_value_t = Scope::Once)]
+    scope: Scope,
     /// What you want to say about it. It is kept beside the receipt.
     #[arg(long)]
     comment: Option<String>,
     #[command(flatten)]
     remote: Remote,
+}
+
+/// How far an approval reaches.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Scope {
+    /// One run of the exact action, in that session.
+    Once,
+    /// The exact action for the rest of the session.
+    Session,
+    /// The exact action in any session of the same requester, for the policy's window.
+    Window,
+}
+
+impl Scope {
+    fn grant(self) -> GrantScope {
+        match self {
+            Self::Once => GrantScope::Once,
+            Self::Session => GrantScope::Session,
+            Self::Window => GrantScope::Window,
+        }
+    }
 }
 
 /// Lists, shows or answers approvals.
@@ -133,7 +157,7 @@ fn show(approval: &Approval) -> anyhow::Result<()> {
 
 async fn settle(answer: Answer, verb: &str, globals: &Globals) -> anyhow::Result<()> {
     let client = Client::new(&answer.remote, globals)?;
-    let body = json!({"comment": answer.comment});
+    let body = json!({"comment": answer.comment, "scope": answer.scope.grant()});
     let settled: Value = client.post(&["v1", "approvals", &answer.id, verb], &body).await?;
     if globals.json {
         return output::json(&settled);

@@ -44,7 +44,7 @@ enum List {
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-struct Scope {
+pub(crate) struct Scope {
     /// Everything.
     #[arg(long)]
     all: bool,
@@ -60,7 +60,7 @@ struct Scope {
 }
 
 impl Scope {
-    fn what(self) -> HaltScope {
+    pub(crate) fn what(self) -> HaltScope {
         let Self { all: _, agent, connector, human } = self;
         let agent = agent.map(HaltScope::Agent);
         let other = connector.map(HaltScope::Connector).or(human.map(HaltScope::Human));
@@ -100,13 +100,17 @@ async fn list(remote: &Remote, globals: &Globals) -> anyhow::Result<()> {
     }
     let mut table = output::table(["what", "since", "by", "reason"]);
     for halt in halts {
-        let what = match halt.what {
-            HaltScope::All => "everything".to_owned(),
-            HaltScope::Agent(name) => format!("agent {name}"),
-            HaltScope::Connector(name) => format!("connector {name}"),
-            HaltScope::Human(name) => format!("human {name}"),
-        };
-        table.add_row([what, halt.at.to_string(), halt.by, halt.reason]);
+        table.add_row([told(halt.what), halt.at.to_string(), halt.by, halt.reason]);
     }
     Ok(output::line(table)?)
+}
+
+/// A scope, for people.
+pub(crate) fn told(what: HaltScope) -> String {
+    match what {
+        HaltScope::All => "everything".to_owned(),
+        HaltScope::Agent(name) => format!("agent {name}"),
+        HaltScope::Connector(name) => format!("connector {name}"),
+        HaltScope::Human(name) => format!("human {name}"),
+    }
 }

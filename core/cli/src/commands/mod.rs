@@ -2,6 +2,7 @@
 
 pub(crate) mod approvals;
 pub(crate) mod bench;
+pub(crate) mod break_glass;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod conformance;
@@ -37,6 +38,7 @@ pub(crate) async fn run(command: Command, globals: &Globals) -> anyhow::Result<E
         Command::Policy(args) => policy::run(args, globals).await,
         Command::Receipts(args) => receipts::run(args, globals).await,
         Command::Approvals(args) => approvals::run(args, globals).await,
+        Command::BreakGlass(args) => break_glass::run(args, globals).await,
         Command::Halt(args) => halt::run(args, globals).await,
         Command::Hook(args) => hook::run(args, globals),
         Command::Export(args) => export::run(args, globals).await,

@@ -52,7 +52,7 @@ impl Callers {
         Ok(Self { bearers: Bearers::new(tokens), callers: settings.callers.clone() })
     }
 
-    fn require(&self, headers: &HeaderMap, app: &App, role: Role) -> Result<Approver, ApiError> {
+    pub(super) fn require(&self, headers: &HeaderMap, app: &App, role: Role) -> Result<Approver, ApiError> {
         let now = app.pipeline.clock.now();
         let request = Inbound::new(String::new(), String::new(), headers.clone(), Bytes::new(), now);
         let unknown = |_| {
@@ -285,7 +285,8 @@ pub(crate) async fn export(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ApiError> {
+/// An id out of a path.
+pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ApiError> {
     text.parse().map_err(|error: T::Err| ApiError::new(StatusCode::BAD_REQUEST, "bad_id", error.to_string()))
 }
 

@@ -1,6 +1,7 @@
 //! HTTP: one line per route.
 
 mod api;
+mod break_glass;
 mod error;
 mod hooks;
 mod openapi;
@@ -19,6 +20,7 @@ use crate::connect::Routes;
 use crate::console::{self, Console};
 use crate::pipeline::Pipeline;
 
+pub use break_glass::BreakGlassBody;
 pub use openapi::document as openapi;
 pub use server::serve;
 
@@ -52,6 +54,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/approvals/{id}", get(api::approval))
         .route("/v1/approvals/{id}/approve", post(api::approve))
         .route("/v1/approvals/{id}/deny", post(api::deny))
+        .route("/v1/break-glass", get(break_glass::list).post(break_glass::open))
+        .route("/v1/break-glass/{id}/end", post(break_glass::end))
         .route("/v1/callbacks", get(api::callbacks))
         .route("/v1/checkpoint", get(api::checkpoint))
         .route("/v1/export", get(api::export))

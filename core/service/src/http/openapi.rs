@@ -1,12 +1,13 @@
 //! The OpenAPI 3.1 document, assembled from the same types that the handlers use.
 
 use axum::Json;
-use countersign_schemas::{Approval, Halt};
+use countersign_schemas::{Approval, BreakGlass, Halt};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use super::api::{AnswerBody, AnswerView, DoneView, HaltBody, ReceiptView};
+use super::break_glass::BreakGlassBody;
 use crate::export::Filter;
 
 /// One route of the API.
@@ -87,6 +88,9 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     let approval = add("get", "/v1/approvals/{id}", "One open approval or deferral");
     let approve = add("post", "/v1/approvals/{id}/approve", "Approve");
     let deny = add("post", "/v1/approvals/{id}/deny", "Refuse");
+    let glasses = add("get", "/v1/break-glass", "Break-glasses that are open");
+    let open = add("post", "/v1/break-glass", "Answer questions with yes for a while");
+    let end = add("post", "/v1/break-glass/{id}/end", "End a break-glass before its time");
     let callbacks = add("get", "/v1/callbacks", "Callbacks owed to vendors, dead letters included");
     let export = add("get", "/v1/export", "The log, or a part of it, as `countersign verify` takes it");
     let halts = add("get", "/v1/halts", "Halts in force");
@@ -111,6 +115,11 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     for at in [approve, deny] {
         list[at].request = Some(of::<AnswerBody>(generator));
         list[at].response = Some(of::<AnswerView>(generator));
+    }
+    list[glasses].response = Some(of::<Vec<BreakGlass>>(generator));
+    list[open].request = Some(of::<BreakGlassBody>(generator));
+    for at in [open, end] {
+        list[at].response = Some(of::<DoneView>(generator));
     }
     list[halts].response = Some(of::<Vec<Halt>>(generator));
     for at in [halt, lift] {

@@ -36,6 +36,6 @@ pub(crate) async fn readyz(State(app): State<App>) -> Response {
 
 /// Prometheus text.
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    let text = metrics::render(&app.routes, &app.pipeline.store.health(), app.pipeline.in_flight());
+    let text = metrics::render(&app.routes, &app.pipeline.store.health(), app.pipeline.load());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
