@@ -93,7 +93,7 @@ impl Turn {
     }
 }
 
-fn env(name: &str) -> String {
+pub(crate) fn env(name: &str) -> String {
     #[expect(
         clippy::disallowed_methods,
         reason = "an opt-in test is told by the environment where its harness is"
