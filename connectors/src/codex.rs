@@ -4,7 +4,7 @@
 //! 0.169.0. Its answers are a closed schema: an unknown field, a decision without a reason, `ask` and `defer` all let
 //! the tool run.
 
-use countersign_sdk::dialect::{Form, Install, Place, Refusal, Scope, Switch, plain};
+use countersign_sdk::dialect::{Form, Install, Place, Refusal, Scope, Switch, plain, set_in};
 use countersign_sdk::schemas::{Assurance, Effect, Event, Expressed, Timestamp, Verdict};
 use countersign_sdk::{
     Caller, ConnectError, Connector, Dialect, Env, Evidence, FailMode, Frame, FrameSpec, Gate, GateClass,
@@ -131,7 +131,7 @@ impl Connector for Codex {
 /// Only these hooks, and they are on whatever another file says.
 fn managed(file: &mut Map<String, Value>) {
     file.insert("allow_managed_hooks_only".to_owned(), json!(true));
-    file.entry("features").or_insert_with(|| json!({}))["hooks"] = json!(true);
+    set_in(file, "features", "hooks", json!(true));
 }
 
 fn frames() -> Vec<FrameSpec> {

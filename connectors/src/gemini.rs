@@ -3,7 +3,7 @@
 //! Source: google-gemini/gemini-cli, "Hooks" (main branch of 2026-08-21), and requests and reactions recorded from Gemini
 //! CLI 0.61.0. Calls have no id; a changed input is merged into the one that was asked for; `ask` hangs headless.
 
-use countersign_sdk::dialect::{Entry, Form, Install, Place, Refusal, Scope, Switch, plain};
+use countersign_sdk::dialect::{Entry, Form, Install, Place, Refusal, Scope, Switch, plain, set_in};
 use countersign_sdk::schemas::{Assurance, Effect, Event, Expressed, Timestamp, Tool, Verdict};
 use countersign_sdk::{
     Caller, ConnectError, Connector, Dialect, Env, Evidence, FailMode, Frame, FrameSpec, Gate, GateClass,
@@ -44,7 +44,7 @@ const DIALECT: Dialect = Dialect {
             Place {
                 scope: Scope::System,
                 path: "/etc/gemini-cli/settings.json",
-                form: Form::Lists { entry, frame: plain },
+                form: Form::Lists { entry, frame: managed },
             },
             Place {
                 scope: Scope::User,
@@ -53,8 +53,8 @@ const DIALECT: Dialect = Dialect {
             },
         ],
         switches: &[
-            Switch::new("./.gemini/settings.json", "/hooksConfig/enabled", false),
-            Switch::new("~/.gemini/settings.json", "/hooksConfig/enabled", false),
+            Switch::spared("./.gemini/settings.json", "/hooksConfig/enabled", false),
+            Switch::spared("~/.gemini/settings.json", "/hooksConfig/enabled", false),
             Switch::new("/etc/gemini-cli/settings.json", "/hooksConfig/enabled", false),
         ],
     },
@@ -67,6 +67,11 @@ fn entry(entry: &Entry<'_>) -> Value {
         "matcher": "*",
         "hooks": [{"type": "command", "name": "countersign", "command": entry.command, "timeout": timeout_ms}],
     })
+}
+
+/// The administrator's word on this wins over the user's and the project's.
+fn managed(file: &mut Map<String, Value>) {
+    set_in(file, "hooksConfig", "enabled", json!(true));
 }
 
 /// The connector.
@@ -85,7 +90,8 @@ impl Connector for Gemini {
             margin_ms: 2_000,
             fail_mode_default: FailMode::Open,
             fail_mode_best: FailMode::Closed,
-            fail_mode_how: "`countersign hook` refuses by exit code 2 and a reason whenever the server gives no answer",
+            fail_mode_how: "`countersign hook` refuses by exit code 2 and a reason whenever the server gives no answer; \
+                            register it in `/etc/gemini-cli/settings.json`, with `hooksConfig.enabled: true`",
             frames: frames(),
             result_feed: "AfterTool hooks, joined by tool and arguments within the session",
             authentication: "bearer token, one for each device or team; nothing is signed",
@@ -94,7 +100,8 @@ impl Connector for Gemini {
             verified: Evidence::Capture,
             limits: vec![
                 "a command that is killed or out of time lets the tool run",
-                "a project's `.gemini/settings.json` with `hooksConfig.enabled: false` switches hooks off from the start",
+                "a project's `.gemini/settings.json` with `hooksConfig.enabled: false` switches hooks off from the start, \
+                 unless the administrator's file says `true`",
                 "calls have no id: equal calls of one session are one action, and a report belongs to the last of \
                  them; equal calls within one millisecond are taken for a repetition",
                 "an MCP tool without `mcp_context` keeps its raw name, which does not tell server and tool apart",

@@ -54,7 +54,7 @@ const DIALECT: Dialect = Dialect {
             Place {
                 scope: Scope::System,
                 path: "/etc/qwen-code/settings.json",
-                form: Form::Lists { entry, frame: plain },
+                form: Form::Lists { entry, frame: managed },
             },
             Place {
                 scope: Scope::User,
@@ -63,8 +63,8 @@ const DIALECT: Dialect = Dialect {
             },
         ],
         switches: &[
-            Switch::new("./.qwen/settings.json", "/disableAllHooks", true),
-            Switch::new("~/.qwen/settings.json", "/disableAllHooks", true),
+            Switch::spared("./.qwen/settings.json", "/disableAllHooks", true),
+            Switch::spared("~/.qwen/settings.json", "/disableAllHooks", true),
             Switch::new("/etc/qwen-code/settings.json", "/disableAllHooks", true),
         ],
     },
@@ -77,6 +77,11 @@ fn entry(entry: &Entry<'_>) -> Value {
         "matcher": "*",
         "hooks": [{"type": "command", "name": "countersign", "command": entry.command, "timeout": timeout_ms}],
     })
+}
+
+/// The administrator's word on this wins over the user's and the project's.
+fn managed(file: &mut Map<String, Value>) {
+    file.insert("disableAllHooks".to_owned(), json!(false));
 }
 
 /// The connector.
@@ -96,7 +101,8 @@ impl Connector for Qwen {
             fail_mode_default: FailMode::Open,
             fail_mode_best: FailMode::Closed,
             fail_mode_how: "run `countersign hook` instead of an HTTP hook: it refuses by exit code 2 and a reason \
-                            whenever the server gives no answer",
+                            whenever the server gives no answer; register it in `/etc/qwen-code/settings.json`, with \
+                            `disableAllHooks: false`",
             frames: frames(),
             result_feed: "PostToolUse and PostToolUseFailure hooks, joined by tool_use_id",
             authentication: "bearer token, one for each device or team; nothing is signed",
@@ -106,7 +112,8 @@ impl Connector for Qwen {
             limits: vec![
                 "over HTTP any error, redirect, time-out or unreadable answer lets the tool run",
                 "a changed input is ignored: MODIFY becomes a denial",
-                "a project's `.qwen/settings.json` with `disableAllHooks` switches hooks off from the start",
+                "a project's `.qwen/settings.json` with `disableAllHooks` switches hooks off from the start, unless the \
+                 administrator's file says `false`",
                 "UserPromptSubmit also comes for every turn that no person started; those are kept as reports",
                 "with a private certificate authority HTTP hooks need NODE_EXTRA_CA_CERTS, or every call runs",
             ],

@@ -101,6 +101,7 @@ fn entry(entry: &Entry<'_>) -> Value {
 fn managed(file: &mut Map<String, Value>) {
     file.insert("requiredMinimumVersion".to_owned(), json!(VERSION_MIN));
     file.insert("allowManagedHooksOnly".to_owned(), json!(true));
+    file.insert("disableAllHooks".to_owned(), json!(false));
 }
 
 /// The setup text. `settings` are the connector's, or `None` when it is not configured yet.

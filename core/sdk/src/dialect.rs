@@ -113,5 +113,13 @@ impl Switch {
     }
 }
 
+/// Sets `key` in a table of the file, and makes the table if there is none.
+pub fn set_in(file: &mut Map<String, Value>, table: &str, key: &str, value: Value) {
+    let table = file.entry(table).or_insert_with(|| Value::Object(Map::new()));
+    if let Some(table) = table.as_object_mut() {
+        table.insert(key.to_owned(), value);
+    }
+}
+
 /// Needs nothing else in the file.
 pub fn plain(_file: &mut Map<String, Value>) {}
