@@ -13,20 +13,16 @@ use crate::hook::configure;
 /// In the namespace nobody else listens.
 const PORT: u16 = 18_787;
 const BASE: &str = "@id(\"work\") @reason(\"fine\") permit (principal, action, resource);\n";
-/// Client, the harness's script, the package that tells its version, and how the script is told what we want of it.
-const CLIENTS: [(&str, &str, &str, &[(&str, &str)]); 6] = [
-    (
-        "claude-code",
-        "run_claude.sh",
-        "claude/node_modules/@anthropic-ai/claude-code",
-        &[("HOOK_TYPE", "command"), ("PERM", "allow")],
-    ),
-    ("codex", "run_codex.sh", "codex/node_modules/@openai/codex", &[]),
-    ("copilot", "run_copilot.sh", "copilot/node_modules/@github/copilot", &[("HOOK_TYPE", "command")]),
-    ("gemini", "run_gemini.sh", "gemini/node_modules/@google/gemini-cli", &[]),
-    ("qwen", "run_qwen.sh", "qwen/node_modules/@qwen-code/qwen-code", &[("HOOK_TYPE", "command")]),
-    ("cline", "run_cline.sh", "cline/node_modules/cline", &[]),
-];
+/// A client, and how the harness runs it.
+struct Client {
+    name: &'static str,
+    script: &'static str,
+    /// Where its version stands.
+    package: &'static str,
+    /// How the script is told what we want of it.
+    settings: &'static [(&'static str, &'static str)],
+}
+
 /// What is decided, by a policy about commands.
 const DECISIONS: [(&str, &str); 5] = [
     ("ALLOW", ""),
@@ -55,7 +51,7 @@ const MODIFY: &str = r#"
     @id("elsewhere-list") @decision("modify") @reason("write elsewhere")
     @modify("[{\"op\":\"replace\",\"path\":\"/commands\",\"value\":[\"touch /home/user/project/EXECUTED_modified\"]}]")
     forbid (principal, action == Action::"execute", resource == Tool::"cline/-/run_commands")
-    when { context.facets.pathEnds.contains("EXECUTED_original") };
+    when { context.facets.pathEnds.contains("executed_original") };
 "#;
 /// What can be there instead of an answer, as shell commands that know `$server`, its process id.
 const FAULTS: [(&str, &str); 3] = [
@@ -74,8 +70,8 @@ http.server.HTTPServer((\"127.0.0.1\", 18787), H).serve_forever()' >/dev/null 2>
 
 /// One turn of a client, which makes the model's one call. Says what the harness says of the tool: `original`,
 /// `modified` or `no`.
-fn turn(client: usize, policies: &str, fault: &str) -> String {
-    let (name, script, _, settings) = CLIENTS[client];
+fn turn(client: &Client, policies: &str, fault: &str) -> String {
+    let Client { name, script, settings, .. } = client;
     let dir = tempfile::tempdir().unwrap();
     let config = configure(dir.path(), &format!("127.0.0.1:{PORT}"), policies);
     let harness = PathBuf::from(env("HARNESS"));
@@ -120,35 +116,91 @@ fn version(package: &str) -> Option<String> {
     Some(package["version"].as_str()?.to_owned())
 }
 
-#[test]
-#[ignore = "needs the harness and the real clients"]
-fn clients_run_a_tool_only_when_they_are_told_to() {
-    let installed: Vec<(usize, String)> =
-        (0..CLIENTS.len()).filter_map(|client| Some((client, version(CLIENTS[client].2)?))).collect();
-    assert!(!installed.is_empty(), "no client is installed");
+/// Runs a client through every decision and fault, prints its row of the table, and holds that the tool ran only where
+/// it was to run.
+fn runs_a_tool_only_when_it_is_told_to(client: &Client) {
+    let version = version(client.package).unwrap_or_else(|| panic!("{} is not installed", client.name));
     let decisions = DECISIONS.iter().map(|(verdict, policy)| (*verdict, format!("{BASE}{policy}"), ""));
     let faults = FAULTS.iter().map(|(fault, command)| (*fault, BASE.to_owned(), *command));
-    let rows: Vec<_> = decisions.chain(faults).collect();
-    let mut ran = Vec::new();
-    println!("| client | {} |", rows.iter().map(|row| row.0).collect::<Vec<_>>().join(" | "));
-    println!("| --- |{}", " --- |".repeat(rows.len()));
-    for (client, version) in installed {
-        let name = CLIENTS[client].0;
-        let mut cells = Vec::new();
-        for (row, policies, fault) in &rows {
-            let executed = turn(client, policies, fault);
-            let may = if *row == "ALLOW" { "original" } else { "modified" };
-            let may_run = *row == "ALLOW" || *row == "MODIFY";
-            if !(executed == "no" && *row != "ALLOW" || may_run && executed == may) {
-                ran.push(format!("{name}, {row}: {executed}"));
-            }
-            cells.push(match executed.as_str() {
-                "original" => "ran",
-                "modified" => "ran, changed",
-                _ => "no",
-            });
+    let (mut cells, mut wrong) = (Vec::new(), Vec::new());
+    for (row, policies, fault) in decisions.chain(faults) {
+        let executed = turn(client, &policies, fault);
+        let (allowed, cell) = match executed.as_str() {
+            "original" => (row == "ALLOW", "ran"),
+            "modified" => (row == "MODIFY", "ran, changed"),
+            _ => (row != "ALLOW", "no"),
+        };
+        if !allowed {
+            wrong.push(format!("{row}: {cell}"));
         }
-        println!("| {name} {version} | {} |", cells.join(" | "));
+        cells.push(cell);
     }
-    assert!(ran.is_empty(), "{ran:?}");
+    println!("| {} {version} | {} |", client.name, cells.join(" | "));
+    assert!(wrong.is_empty(), "{}: {wrong:?}", client.name);
+}
+
+#[test]
+#[ignore = "needs the harness and the real client"]
+fn claude_code_runs_a_tool_only_when_it_is_told_to() {
+    runs_a_tool_only_when_it_is_told_to(&Client {
+        name: "claude-code",
+        script: "run_claude.sh",
+        package: "claude/node_modules/@anthropic-ai/claude-code",
+        settings: &[("HOOK_TYPE", "command"), ("PERM", "allow")],
+    });
+}
+
+#[test]
+#[ignore = "needs the harness and the real client"]
+fn codex_runs_a_tool_only_when_it_is_told_to() {
+    runs_a_tool_only_when_it_is_told_to(&Client {
+        name: "codex",
+        script: "run_codex.sh",
+        package: "codex/node_modules/@openai/codex",
+        settings: &[],
+    });
+}
+
+#[test]
+#[ignore = "needs the harness and the real client"]
+fn copilot_runs_a_tool_only_when_it_is_told_to() {
+    runs_a_tool_only_when_it_is_told_to(&Client {
+        name: "copilot",
+        script: "run_copilot.sh",
+        package: "copilot/node_modules/@github/copilot",
+        settings: &[("HOOK_TYPE", "command")],
+    });
+}
+
+#[test]
+#[ignore = "needs the harness and the real client"]
+fn gemini_runs_a_tool_only_when_it_is_told_to() {
+    runs_a_tool_only_when_it_is_told_to(&Client {
+        name: "gemini",
+        script: "run_gemini.sh",
+        package: "gemini/node_modules/@google/gemini-cli",
+        settings: &[],
+    });
+}
+
+#[test]
+#[ignore = "needs the harness and the real client"]
+fn qwen_runs_a_tool_only_when_it_is_told_to() {
+    runs_a_tool_only_when_it_is_told_to(&Client {
+        name: "qwen",
+        script: "run_qwen.sh",
+        package: "qwen/node_modules/@qwen-code/qwen-code",
+        settings: &[("HOOK_TYPE", "command")],
+    });
+}
+
+#[test]
+#[ignore = "needs the harness and the real client"]
+fn cline_runs_a_tool_only_when_it_is_told_to() {
+    runs_a_tool_only_when_it_is_told_to(&Client {
+        name: "cline",
+        script: "run_cline.sh",
+        package: "cline/node_modules/cline",
+        settings: &[],
+    });
 }
