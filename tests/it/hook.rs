@@ -206,10 +206,9 @@ fn whatever_is_there_instead_of_the_server_is_a_refusal() {
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
     fs::write(&token, TOKEN).unwrap();
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let no = "that is no answer";
     for (url, why) in [
-        (format!("http://{gone}"), "cannot be reached"),
+        ("http://127.0.0.1:1".to_owned(), "cannot be reached"),
         (other(None), "in time"),
         (other(Some("HTTP/1.1 500 x\r\ncontent-length: 2\r\n\r\n{}")), "500"),
         (other(Some("HTTP/1.1 302 x\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n")), "302"),
@@ -222,8 +221,9 @@ fn whatever_is_there_instead_of_the_server_is_a_refusal() {
     ] {
         for (spec, dialect) in clients() {
             let why = if why == no { "no URL of a server" } else { why };
-            let timeout = ["--timeout", "1"];
-            refused(&spec, &dialect, &ask(&spec, &url, &token, &timeout), why);
+            // Who says nothing is waited for to the end; a busy machine may be slow to hear the others.
+            let timeout = if why == "in time" { "1" } else { "30" };
+            refused(&spec, &dialect, &ask(&spec, &url, &token, &["--timeout", timeout]), why);
         }
     }
 }

@@ -139,6 +139,8 @@ pub(super) fn text(site: &Site, settings: Option<&Settings>) -> String {
          - `permissions.deny`: one line `\"disableAllHooks\": true` in any of these files ends unmanaged hooks at \
          once, within the session. Shell commands are not covered by these rules; a policy has to deny those that \
          touch the files.\n\
+         - Where the client cannot reach the server over HTTP itself, `countersign hook install claude-code` registers \
+         the same by command, and the session's start besides.\n\
          - The reports have no `onFailure`: a report that fails must not stop the work. MessageDisplay is left out: \
          it repeats the model's text and decides nothing.\n",
         instance = site.instance,

@@ -79,8 +79,10 @@ pub(crate) struct Question {
 
 /// Asks, once: a question that is repeated could be answered twice.
 pub(crate) fn ask(server: &Server, question: &Question) -> Result<String, AskError> {
-    let unreachable =
-        |error: ureq::Error| AskError::Unreachable { host: server.host.clone(), why: error.to_string() };
+    let unreachable = |error: ureq::Error| match error {
+        ureq::Error::Timeout(_) => AskError::Late,
+        other => AskError::Unreachable { host: server.host.clone(), why: other.to_string() },
+    };
     let agent = agent(server, question.until)?;
     let mut url = server.hook.clone();
     if let Some(name) = &question.name {
