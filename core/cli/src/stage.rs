@@ -78,7 +78,7 @@ impl Stage {
         getrandom::fill(&mut random).context("the system gives no random bytes")?;
         let token = URL_SAFE_NO_PAD.encode(random);
         let config: Config = serde_json::from_value(json!({
-            "api": {"callers": {"stage": {"token": {"env": "STAGE_TOKEN"}, "roles": ["viewer", "approver", "operator"]}}},
+            "api": {"callers": {"stage": {"token": {"env": "STAGE_TOKEN"}, "roles": ["viewer", "approver", "operator"], "groups": ["oncall"]}}},
             "server": {"listen": address.to_string(), "public_url": format!("http://{address}")},
             "store": {"kind": plan.store, "dir": plan.dir.join("data")},
             "keys": {"origin": ORIGIN, "receipt": {"env": "STAGE_RECEIPT"}, "log": {"env": "STAGE_LOG"}, "epoch": EPOCH},

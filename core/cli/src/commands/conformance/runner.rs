@@ -1,6 +1,8 @@
 //! Does what a row says, over HTTP and as a client would, and notes what came of it.
 
+use std::collections::BTreeMap;
 use std::io::BufReader;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -15,8 +17,8 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::suite::{Audit, Edit, Replay, Row, Send, Step};
-use super::want::{Past, Seen};
+use super::suite::{Answer, Audit, Edit, Replay, Row, Send, Silence, Step};
+use super::want::{Past, Seen, Want};
 use crate::client::Client;
 use crate::output;
 
@@ -24,6 +26,8 @@ use crate::output;
 const SESSIONS: &str = include_str!("../../../../../fixtures/drift/sessions.json");
 /// A receipt that was just made is among the newest, however busy the server is.
 const NEWEST: usize = 100;
+/// How soon a ticket that should end by itself is looked at again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How much of a refusal is shown.
 const REFUSAL_CHARS_MAX: usize = 120;
 
@@ -93,6 +97,8 @@ impl Target {
         let mut checks = Vec::new();
         for step in &row.steps {
             let goes_on = match step {
+                Step::Answer(answer) => self.answer(answer, &mut past, &mut checks).await?,
+                Step::Silence(silence) => self.silence(&session, silence, &mut past, &mut checks).await?,
                 Step::Send(send) => self.send(&session, send, &mut past, &mut checks).await?,
                 Step::Replay(replay) => self.replay(&session, replay, &mut checks).await?,
                 Step::Audit(audit) => {
@@ -132,6 +138,75 @@ impl Target {
                 Ok(false)
             }
         }
+    }
+
+    /// Answers as the API's caller. What comes of it is a receipt like any other.
+    async fn answer(
+        &self,
+        answer: &Answer,
+        past: &mut Past,
+        checks: &mut Vec<Check>,
+    ) -> anyhow::Result<bool> {
+        let ticket = ticket(past, &answer.to)?;
+        let verb = if answer.approved { "approve" } else { "deny" };
+        let body = json!({"comment": "a row of the conformance suite"});
+        let told: Value = match self.client.post(&["v1", "approvals", &ticket, verb], &body).await {
+            Ok(told) => told,
+            Err(error) => {
+                checks.push(refused(&answer.name, format!("{error:#}")));
+                return Ok(false);
+            }
+        };
+        let id = told.get("receiptId").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let receipt = self.client.get(&["v1", "receipts", &id], &()).await?;
+        let seen = seen(told, &receipt);
+        checks.extend(checks_of_receipt(&answer.name, &answer.receipt, &seen, past));
+        past.insert(answer.name.clone(), seen);
+        Ok(true)
+    }
+
+    /// Looks for the ticket's resolution until it is there.
+    async fn silence(
+        &self,
+        session: &str,
+        silence: &Silence,
+        past: &mut Past,
+        checks: &mut Vec<Check>,
+    ) -> anyhow::Result<bool> {
+        let ticket = ticket(past, &silence.after)?;
+        let deadline = Instant::now() + Duration::from_secs(silence.within_seconds);
+        let found = loop {
+            let found = self.resolution(session, &ticket).await?;
+            if found.is_some() || Instant::now() >= deadline {
+                break found;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        let Some(receipt) = found else {
+            checks.push(refused(&silence.name, format!("{ticket} is still open")));
+            return Ok(false);
+        };
+        let seen = seen(Value::Null, &receipt);
+        checks.extend(checks_of_receipt(&silence.name, &silence.receipt, &seen, past));
+        past.insert(silence.name.clone(), seen);
+        Ok(true)
+    }
+
+    async fn resolution(&self, session: &str, ticket: &str) -> anyhow::Result<Option<Value>> {
+        let filter = Filter {
+            connector: Some(self.connector.clone()),
+            kind: Some("resolution".to_owned()),
+            limit: Some(NEWEST),
+            ..Filter::default()
+        };
+        let newest: Vec<Value> = self.client.get(&["v1", "receipts"], &filter).await?;
+        let ours = |receipt: &Value| {
+            let predicate = &receipt["statement"]["predicate"];
+            let names = ["/approval/approvalId", "/deferral/approvalId"];
+            predicate.pointer("/vendor/sessionId").is_some_and(|found| found == session)
+                && names.iter().any(|at| predicate.pointer(at).is_some_and(|found| found == ticket))
+        };
+        Ok(newest.into_iter().find(ours))
     }
 
     async fn replay(&self, session: &str, replay: &Replay, checks: &mut Vec<Check>) -> anyhow::Result<bool> {
@@ -186,9 +261,7 @@ impl Target {
         let Some(receipt) = self.receipt(&answer, &kind, request.session).await? else {
             return Ok(Err(format!("no receipt: {}", output::cut(&told, REFUSAL_CHARS_MAX))));
         };
-        let leaf_hash = hex::encode(leaf_hash(receipt["envelope"].to_string().as_bytes()));
-        let predicate = receipt["statement"]["predicate"].clone();
-        Ok(Ok(Seen { answer, leaf_hash, predicate }))
+        Ok(Ok(seen(answer, &receipt)))
     }
 
     /// The receipt that the answer names; of what is no action, the newest one of its kind and session.
@@ -234,6 +307,17 @@ impl Target {
         let passed = verdict == audit.verdict && audit.finding.iter().all(|finding| found.contains(finding));
         Ok(Check { step: audit.name.clone(), expected, seen, receipt, passed })
     }
+}
+
+fn seen(answer: Value, receipt: &Value) -> Seen {
+    let leaf_hash = hex::encode(leaf_hash(receipt["envelope"].to_string().as_bytes()));
+    Seen { answer, leaf_hash, predicate: receipt["statement"]["predicate"].clone() }
+}
+
+/// The ticket that a step was given.
+fn ticket(past: &Past, step: &str) -> anyhow::Result<String> {
+    let ticket = past.get(step).and_then(|seen| seen.answer["ticket"].as_str());
+    ticket.map(str::to_owned).with_context(|| format!("step `{step}` was given no ticket"))
 }
 
 /// An action of the fixture in the words of the generic hook.
@@ -282,12 +366,22 @@ fn checks_of(send: &Send, seen: &Seen, past: &Past) -> Vec<Check> {
         let decided = seen.policies();
         checks.push(check(by_whom(by), by_whom(&decided), decided == *by));
     }
-    for (pointer, want) in &send.expect.receipt {
-        let found = seen.predicate.pointer(pointer);
-        let shown = found.map_or_else(|| "absent".to_owned(), Value::to_string);
-        checks.push(check(format!("{pointer} {want}"), shown, want.holds(found, past)));
-    }
+    checks.extend(checks_of_receipt(&send.name, &send.expect.receipt, seen, past));
     checks
+}
+
+fn checks_of_receipt(step: &str, wanted: &BTreeMap<String, Want>, seen: &Seen, past: &Past) -> Vec<Check> {
+    let check = |(pointer, want): (&String, &Want)| {
+        let found = seen.predicate.pointer(pointer);
+        Check {
+            step: step.to_owned(),
+            expected: format!("{pointer} {want}"),
+            seen: found.map_or_else(|| "absent".to_owned(), Value::to_string),
+            receipt: seen.receipt_id().map(str::to_owned),
+            passed: want.holds(found, past),
+        }
+    };
+    wanted.iter().map(check).collect()
 }
 
 fn by_whom<T: AsRef<str>>(policies: &[T]) -> String {

@@ -58,6 +58,8 @@ pub(super) struct Row {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "do")]
 pub(super) enum Step {
+    Answer(Answer),
+    Silence(Silence),
     Send(Send),
     Replay(Replay),
     Audit(Audit),
@@ -87,6 +89,33 @@ pub(super) struct Expect {
     /// The policies that decided, all of them, in the order of their ids.
     pub(super) by: Option<Vec<String>>,
     /// Fields of the receipt's predicate, by JSON pointer.
+    pub(super) receipt: BTreeMap<String, Want>,
+}
+
+/// Answers the ticket that an earlier step was given.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Answer {
+    pub(super) name: String,
+    /// The step that was given the ticket.
+    pub(super) to: String,
+    pub(super) approved: bool,
+    /// Fields of the resolution's receipt, by JSON pointer.
+    #[serde(default)]
+    pub(super) receipt: BTreeMap<String, Want>,
+}
+
+/// Waits until the ticket that an earlier step was given has ended by itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Silence {
+    pub(super) name: String,
+    /// The step that was given the ticket.
+    pub(super) after: String,
+    /// How long that may take, in seconds.
+    pub(super) within_seconds: u64,
+    /// Fields of the resolution's receipt, by JSON pointer.
+    #[serde(default)]
     pub(super) receipt: BTreeMap<String, Want>,
 }
 
