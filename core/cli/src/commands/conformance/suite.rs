@@ -215,6 +215,8 @@ mod tests {
         assert_eq!(names.len(), suite.rows.len());
         for row in &suite.rows {
             let expects = row.steps.iter().any(|step| match step {
+                Step::Answer(answer) => !answer.receipt.is_empty(),
+                Step::Silence(silence) => !silence.receipt.is_empty(),
                 Step::Send(send) => send.expect.decision.is_some() || !send.expect.receipt.is_empty(),
                 Step::Replay(replay) => !replay.first.is_empty() || !replay.never.is_empty(),
                 Step::Audit(_) => true,
