@@ -76,7 +76,13 @@ impl Site {
     }
 
     fn serve(&self) -> Running {
-        let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        self.serve_with(&self.keys)
+    }
+
+    fn serve_with(&self, variables: &[(String, String)]) -> Running {
+        let mut command = self.command();
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let log = std::thread::spawn(move || {
             BufReader::new(stderr)
@@ -230,6 +236,114 @@ async fn killed_under_load_it_has_every_receipt_that_was_acknowledged() {
 #[ignore = "takes minutes"]
 async fn killed_under_load_200_times_it_has_every_receipt_that_was_acknowledged() {
     kill_in_a_loop(200).await;
+}
+
+const QUESTIONS: usize = 1_000;
+/// Half of the questions end by themselves, while the program is down or soon after.
+const ASKING: &str = r#"
+    @id("all") @reason("all") permit (principal, action, resource);
+    @id("patient") @decision("step_up") @approvers("stage") @timeout("PT30M") @reason("somebody decides")
+    forbid (principal, action == Action::"execute", resource);
+    @id("brief") @decision("step_up") @approvers("stage") @timeout("PT20S") @reason("somebody decides soon")
+    forbid (principal, action == Action::"deploy", resource);
+"#;
+
+fn question(at: usize, id: &str) -> Scene {
+    let effect = if at.is_multiple_of(2) { "execute" } else { "deploy" };
+    scene("generic", action(id, &format!("s-{at}"), effect, json!({"n": at})))
+}
+
+/// Approves until the program is gone; returns those approvals that were acknowledged, and the one that was not.
+async fn approve_until_gone(
+    address: &str,
+    tickets: &[String],
+    acknowledged: &AtomicUsize,
+) -> (Vec<usize>, Option<usize>) {
+    let client = Egress::new([address.to_owned()]).unwrap();
+    let bearer = [("authorization", "Bearer crash-token-0123456789"), ("content-type", "application/json")];
+    let mut done = Vec::new();
+    for at in (0..QUESTIONS).step_by(2) {
+        let url = format!("http://{address}/v1/approvals/{}/approve", tickets[at]);
+        match client.call(reqwest::Method::POST, &url, &bearer, b"{}".to_vec()).await {
+            Ok(answer) => assert_eq!(200, answer.status),
+            Err(_) => return (done, Some(at)),
+        }
+        done.push(at);
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+    (done, None)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute"]
+async fn killed_with_a_thousand_questions_open_it_loses_none_and_runs_nothing_without_its_approval() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::set(dir.path(), &dir.path().join("data"));
+    let policies = dir.path().join("policies");
+    std::fs::create_dir(&policies).unwrap();
+    std::fs::write(policies.join("asking.cedar"), ASKING).unwrap();
+    let mut config: toml::Table = std::fs::read_to_string(&site.config).unwrap().parse().unwrap();
+    config["policies"]["dir"] = policies.to_str().unwrap().into();
+    let api = "[callers.stage]\ntoken = { env = \"CRASH_TOKEN\" }\nroles = [\"viewer\", \"approver\"]\n";
+    config.insert("api".into(), toml::Value::Table(api.parse().unwrap()));
+    std::fs::write(&site.config, config.to_string()).unwrap();
+    let mut keys = site.keys.to_vec();
+    keys.push(("CRASH_TOKEN".to_owned(), "crash-token-0123456789".to_owned()));
+
+    let Running { address, mut child, .. } = site.serve_with(&keys);
+    let client = Egress::new([address.clone()]).unwrap();
+    let mut tickets = Vec::new();
+    for at in 0..QUESTIONS {
+        let id = format!("ask-{at}");
+        let answer = site.call(&client, &address, &question(at, &id), &id).await.unwrap();
+        assert_eq!("STEP_UP", answer["decision"]);
+        tickets.push(answer["ticket"].as_str().unwrap().to_owned());
+    }
+    let acknowledged = Arc::new(AtomicUsize::new(0));
+    let (to, names, count) = (address.clone(), tickets.clone(), acknowledged.clone());
+    let approving = tokio::spawn(async move { approve_until_gone(&to, &names, &count).await });
+    wait_for(&acknowledged, 100).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (approved, unknown) = approving.await.unwrap();
+    assert!(approved.len() >= 100);
+
+    let Running { address, mut child, .. } = site.serve_with(&keys);
+    let client = Egress::new([address.clone()]).unwrap();
+    for at in (0..QUESTIONS).step_by(2).filter(|at| Some(*at) != unknown) {
+        let want = if approved.contains(&at) { "ALLOW" } else { "STEP_UP" };
+        for (run, want) in [("first", want), ("second", "STEP_UP")] {
+            let id = format!("{run}-{at}");
+            let answer = site.call(&client, &address, &question(at, &id), &id).await.unwrap();
+            assert_eq!(want, answer["decision"], "question {at}, {run} run");
+            if want == "STEP_UP" && run == "first" {
+                assert_eq!(tickets[at], answer["ticket"], "the question that was open is still open");
+            }
+        }
+    }
+    // The brief ones end with DENY and a receipt, though the program was away for a part of their time.
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let store = site.open();
+    let open = store.approvals().await.unwrap();
+    let brief = open.iter().filter(|open| open.action.effect == countersign_schemas::Effect::Deploy).count();
+    assert_eq!(0, brief);
+    let query = countersign_store::Query {
+        kind: Some(countersign_schemas::ReceiptKind::Resolution),
+        verdict: Some(countersign_schemas::Verdict::Deny),
+        limit: 2 * QUESTIONS,
+        ..countersign_store::Query::default()
+    };
+    assert_eq!(
+        QUESTIONS / 2,
+        store.find(&query).await.unwrap().len(),
+        "one receipt for each that nobody answered"
+    );
+    println!(
+        "{QUESTIONS} questions, {} approvals acknowledged before the kill, each ran once",
+        approved.len()
+    );
 }
 
 /// A mount that goes away with the test.
