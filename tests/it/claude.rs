@@ -12,6 +12,7 @@ use countersign_store::{Query, StoredLeaf};
 use serde_json::json;
 
 const TOKEN: &str = "a-token-of-the-harness-0123456789";
+const PERSON: &str = "a-token-of-an-approver-0123456789";
 /// In the namespace nobody else listens. 0x4963.
 const PORT: u16 = 18_787;
 const BASE: &str = "@id(\"work\") @reason(\"fine\") permit (principal, action, resource);\n";
@@ -32,6 +33,7 @@ impl Turn {
             "store": {"dir": dir.path().join("data")},
             "keys": {"origin": "test.example/log", "receipt": {"env": "TURN_RECEIPT"}, "log": {"env": "TURN_LOG"}},
             "policies": {"dir": dir.path().join("policies")},
+            "api": {"callers": {"ann": {"token": {"env": "TURN_PERSON"}, "roles": ["viewer", "approver"]}}},
             "connectors": {"claude-code": {"tokens": {"harness": {"env": "TURN_TOKEN"}}}},
         });
         std::fs::write(dir.path().join("countersign.toml"), toml::to_string(&config).unwrap()).unwrap();
@@ -63,6 +65,7 @@ impl Turn {
             .env("HOOK_HEADERS", r#"{"Authorization": "Bearer $TOK"}"#)
             .env("HOOK_ENV", format!("TOK={TOKEN}"))
             .env("TURN_TOKEN", TOKEN)
+            .env("TURN_PERSON", PERSON)
             .env("TURN_RECEIPT", &self.keys[0])
             .env("TURN_LOG", &self.keys[1])
             .output()
@@ -74,6 +77,18 @@ impl Turn {
             executed.unwrap_or_else(|| panic!("{text}{}{log}", String::from_utf8_lossy(&output.stderr)));
         println!("TOOL_EXECUTED={executed}");
         executed.split(' ').next().unwrap().to_owned()
+    }
+
+    /// A person who looks for a question until there is one, and answers it.
+    fn person(&self, verb: &str) -> String {
+        let token = self.dir.path().join("person.token");
+        std::fs::write(&token, PERSON).unwrap();
+        let approvals = format!("'{}' --json approvals", env!("CARGO_BIN_EXE_countersign"));
+        let remote = format!("--server http://127.0.0.1:{PORT} --token-file '{}'", token.display());
+        format!(
+            "(for _ in $(seq 300); do id=$({approvals} list {remote} 2>/dev/null | grep -o 'apr_[a-z0-9]*' | head -1); \
+             [ -n \"$id\" ] && {{ sleep 2; {approvals} {verb} $id {remote}; break; }}; sleep 0.1; done) &"
+        )
     }
 
     async fn receipts(&self) -> Vec<StoredLeaf> {
@@ -157,4 +172,26 @@ async fn claude_does_not_run_a_tool_whose_server_is_killed_in_mid_call() {
                 kill -KILL $server) &";
     assert_eq!("no", turn.take("kill -STOP $server", kill));
     assert!(turn.receipts().await.is_empty(), "nothing was decided");
+}
+
+const ASK: &str = "@id(\"ask\") @decision(\"step_up\") @approvers(\"ann\") @reason(\"a person decides\") \
+                   forbid (principal, action == Action::\"execute\", resource);";
+
+#[tokio::test]
+#[ignore = "needs the harness and the real client"]
+async fn claude_waits_for_a_person_and_runs_the_tool_once_it_is_approved() {
+    let turn = Turn::with_policies(&format!("{BASE}{ASK}"));
+    assert_eq!("original", turn.take("", &turn.person("approve")));
+    let decided: Vec<_> = turn.receipts().await.iter().filter_map(|leaf| leaf.summary.verdict).collect();
+    assert_eq!([Verdict::StepUp, Verdict::Allow], decided.as_slice());
+}
+
+#[tokio::test]
+#[ignore = "needs the harness and the real client"]
+async fn claude_waits_for_a_person_and_does_not_run_the_tool_once_it_is_refused() {
+    let turn = Turn::with_policies(&format!("{BASE}{ASK}"));
+    assert_eq!("no", turn.take("", &turn.person("deny")));
+    let decided: Vec<_> = turn.receipts().await.iter().filter_map(|leaf| leaf.summary.verdict).collect();
+    assert_eq!(Some(&Verdict::StepUp), decided.first());
+    assert!(!decided.contains(&Verdict::Allow), "{decided:?}");
 }
