@@ -7,6 +7,7 @@ use countersign_schemas::{
 };
 use countersign_service::approval::{Answer, AnswerError, Approver, Resolved};
 use countersign_service::export::statement_of;
+use countersign_service::fatigue::figures;
 use serde_json::{Value, json};
 
 use crate::support::{NOON, Plan, Site, action, approver, scene};
@@ -283,4 +284,27 @@ async fn break_glass_answers_questions_for_a_while_and_lifts_no_prohibition() {
     let ended = site.receipts().await.pop().unwrap();
     assert_eq!((ReceiptKind::BreakGlass, None::<Verdict>), (ended.summary.kind, ended.summary.verdict));
     assert!(site.audit().await.findings.is_empty());
+}
+
+#[tokio::test]
+async fn figures_show_who_is_asked_much_and_who_answers_without_looking() {
+    let site = holding().await;
+    let (pipeline, routes) = (site.service.pipeline(), site.service.routes());
+    for (at, name, seconds, yes) in [(0, "hasty", 1, true), (1, "hasty", 2, true), (2, "slow", 60, false)] {
+        let id = ticket(&site.ask(&at.to_string(), run(&at.to_string(), &format!("s{at}"))).await);
+        site.clock.set(Timestamp(site.clock_now().0 + seconds * 1_000));
+        let answer = if yes { Answer::yes() } else { Answer::no() };
+        pipeline.resolve(routes, &id, &approver(name), &answer).await.unwrap();
+    }
+    site.ask("3", run("3", "s3")).await;
+    site.clock.set(Timestamp(site.clock_now().0 + 3_600_000));
+    pipeline.expire_approvals(routes).await;
+    let figures = figures(&*pipeline.store, NOON).await.unwrap();
+    assert_eq!((1, 0), (figures.timed_out, figures.withdrawn));
+    let told: Vec<_> = figures
+        .approvers
+        .iter()
+        .map(|of| (of.approver.as_str(), of.approved, of.refused, of.median_ms, of.hasty_share))
+        .collect();
+    assert_eq!([("hasty", 2, 0, 2_000, 1.0), ("slow", 0, 1, 60_000, 0.0)], told.as_slice());
 }

@@ -13,6 +13,7 @@ mod contexts;
 pub mod degrade;
 pub mod evidence;
 pub mod export;
+pub mod fatigue;
 pub mod gap;
 pub mod halt;
 mod hold;

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use countersign_schemas::{Approval, GrantScope};
+use countersign_service::fatigue::FatigueFigures;
 use serde_json::{Value, json};
 
 use crate::args::{Globals, Remote};
@@ -41,6 +42,8 @@ enum What {
     Approve(Answer),
     /// Refuse.
     Deny(Answer),
+    /// Print how much each approver was asked in the last thirty days, and how soon they answered.
+    Figures(Remote),
 }
 
 #[derive(Debug, clap::Args)]
@@ -93,6 +96,7 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
         }
         What::Approve(answer) => settle(answer, "approve", globals).await?,
         What::Deny(answer) => settle(answer, "deny", globals).await?,
+        What::Figures(remote) => figures(&remote, globals).await?,
     }
     Ok(Exit::Done)
 }
@@ -114,6 +118,30 @@ async fn list(remote: &Remote, globals: &Globals) -> anyhow::Result<()> {
         ]);
     }
     Ok(output::line(table)?)
+}
+
+async fn figures(remote: &Remote, globals: &Globals) -> anyhow::Result<()> {
+    let figures: FatigueFigures =
+        Client::new(remote, globals)?.get(&["v1", "approvals", "figures"], &()).await?;
+    if globals.json {
+        return output::json(&figures);
+    }
+    let mut table = output::table(["approver", "yes", "no", "a day", "median", "yes in under 3 s"]);
+    for of in &figures.approvers {
+        table.add_row([
+            of.approver.clone(),
+            of.approved.to_string(),
+            of.refused.to_string(),
+            format!("{:.1}", of.per_day),
+            format!("{:.1} s", std::time::Duration::from_millis(of.median_ms).as_secs_f64()),
+            format!("{:.0} %", of.hasty_share * 100.0),
+        ]);
+    }
+    output::line(table)?;
+    let FatigueFigures { timed_out, withdrawn, .. } = figures;
+    Ok(output::line(format_args!(
+        "{timed_out} nobody answered in time, {withdrawn} ended with their session"
+    ))?)
 }
 
 fn who(approval: &Approval) -> String {

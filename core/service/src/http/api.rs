@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use countersign_schemas::{ApprovalId, GrantScope, Halt, HaltScope, ReceiptId};
+use countersign_schemas::{ApprovalId, GrantScope, Halt, HaltScope, ReceiptId, Timestamp};
 use countersign_sdk::signature::Bearers;
 use countersign_sdk::{Inbound, SecretError};
 use countersign_store::{OutboxEntry, StoredLeaf};
@@ -22,6 +22,10 @@ use super::error::ApiError;
 use crate::approval::{Answer, Approver, Resolved};
 use crate::config::{ApiSettings, CallerSettings, Role};
 use crate::export::{self, Filter};
+use crate::fatigue::{self, FatigueFigures};
+
+/// How far back figures go when nobody says: thirty days.
+const FIGURES_MS: i64 = 30 * 86_400_000;
 
 /// Who may call the API.
 pub(crate) struct Callers {
@@ -151,6 +155,24 @@ pub(crate) async fn approval(
     let found = found
         .ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "not_open", format!("`{id}` is not open")))?;
     Ok(Json(found).into_response())
+}
+
+/// Since when figures are wanted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Since {
+    since: Option<Timestamp>,
+}
+
+pub(crate) async fn figures(
+    State(app): State<App>,
+    headers: HeaderMap,
+    since: Result<Query<Since>, QueryRejection>,
+) -> Result<Json<FatigueFigures>, ApiError> {
+    app.callers.require(&headers, &app, Role::Viewer)?;
+    let Query(Since { since }) = since?;
+    let since = since.unwrap_or_else(|| Timestamp(app.pipeline.clock.now().0 - FIGURES_MS));
+    Ok(Json(fatigue::figures(&*app.pipeline.store, since).await?))
 }
 
 pub(crate) async fn approve(

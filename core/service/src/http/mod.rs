@@ -51,6 +51,7 @@ pub fn router(app: App) -> Router {
         .route("/metrics", get(status::metrics))
         .route("/openapi.json", get(openapi::serve))
         .route("/v1/approvals", get(api::approvals))
+        .route("/v1/approvals/figures", get(api::figures))
         .route("/v1/approvals/{id}", get(api::approval))
         .route("/v1/approvals/{id}/approve", post(api::approve))
         .route("/v1/approvals/{id}/deny", post(api::deny))

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::api::{AnswerBody, AnswerView, DoneView, HaltBody, ReceiptView};
 use super::break_glass::BreakGlassBody;
 use crate::export::Filter;
+use crate::fatigue::FatigueFigures;
 
 /// One route of the API.
 struct Operation {
@@ -85,6 +86,8 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     let ready = add("get", "/readyz", "Whether calls are decided, and what is in the way");
     let document = add("get", "/openapi.json", "This document");
     let approvals = add("get", "/v1/approvals", "Open approvals and deferrals");
+    let figures =
+        add("get", "/v1/approvals/figures", "How much each approver is asked, and how soon they answer");
     let approval = add("get", "/v1/approvals/{id}", "One open approval or deferral");
     let approve = add("post", "/v1/approvals/{id}/approve", "Approve");
     let deny = add("post", "/v1/approvals/{id}/deny", "Refuse");
@@ -111,6 +114,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         list[at].request = any();
     }
     list[approvals].response = Some(of::<Vec<Approval>>(generator));
+    list[figures].response = Some(of::<FatigueFigures>(generator));
     list[approval].response = Some(of::<Approval>(generator));
     for at in [approve, deny] {
         list[at].request = Some(of::<AnswerBody>(generator));
