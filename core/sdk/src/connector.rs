@@ -13,9 +13,12 @@ use crate::http::Egress;
 use crate::jwks::KeySets;
 use crate::schemas::{Action, ActionId, ApprovalId, Event, Expression, ReceiptId, Timestamp, Verdict};
 use crate::{
-    CallError, Caller, ConnectError, Dialect, Inbound, NormalizeError, Secret, SecretRef, Unverified,
-    Verified, VerifyError,
+    CallError, Caller, ConnectError, Dialect, FetchError, Inbound, NormalizeError, Secret, SecretRef,
+    Unverified, Verified, VerifyError,
 };
+
+/// Event of an observation that a gate failed and the action may have run unasked. The service counts it and says so.
+pub const FAIL_OPEN_SEEN: &str = "fail_open_seen";
 
 /// One vendor's hook. Implement it in `connectors/src/<name>.rs` and add one line to the registry.
 pub trait Connector: 'static {
@@ -91,6 +94,21 @@ pub trait Held: Send + Sync {
     ///
     /// [`CallError`]; the outbox retries or gives up accordingly.
     async fn call(&self, callback: &Callback, now: Timestamp) -> Result<CallOutcome, CallError>;
+
+    /// What a notification leaves out, fetched from the vendor: the body that takes its place when it is read, or
+    /// `None` when nothing is missing. Called once the sender is verified, within the deadline. What is fetched is
+    /// read by [`Gate::normalize`], like everything else.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] when the vendor cannot be asked; the delivery is then not taken, so that it comes again.
+    async fn complete(
+        &self,
+        _request: &Inbound<Verified>,
+        _now: Timestamp,
+    ) -> Result<Option<Vec<u8>>, FetchError> {
+        Ok(None)
+    }
 
     /// Asks the vendor to send again what it failed to deliver since `since`. Returns how many it was asked for.
     ///

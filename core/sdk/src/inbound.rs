@@ -112,6 +112,12 @@ impl Inbound<Verified> {
         check(&self.clone().with(Unverified))
     }
 
+    /// The same delivery with what it left out.
+    #[must_use]
+    pub fn completed(&self, body: Vec<u8>) -> Self {
+        Self { body: body.into(), ..self.clone() }
+    }
+
     /// Who sent it.
     #[must_use]
     pub fn caller(&self) -> &Caller {

@@ -17,8 +17,8 @@ mod secret;
 pub mod signature;
 
 pub use connector::{
-    CallOutcome, Callback, Connector, Env, Evidence, FailMode, Frame, FrameSpec, Gate, GateClass, Held,
-    Manifest, Normalized, Parts, Reply, Said, Site,
+    CallOutcome, Callback, Connector, Env, Evidence, FAIL_OPEN_SEEN, FailMode, Frame, FrameSpec, Gate,
+    GateClass, Held, Manifest, Normalized, Parts, Reply, Said, Site,
 };
 pub use countersign_schemas as schemas;
 pub use dialect::Dialect;

@@ -151,7 +151,16 @@ impl Bearers {
     ///
     /// [`VerifyError`] when the header is missing or malformed, or the token is none of these.
     pub fn check(&self, request: &Inbound<Unverified>) -> Result<&str, VerifyError> {
-        let given: [u8; 32] = Sha256::digest(bearer(request)?.as_bytes()).into();
+        self.name_of(bearer(request)?)
+    }
+
+    /// The name of this token, which came in a header of the vendor's own choice.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError::Mismatch`] when the token is none of these.
+    pub fn name_of(&self, token: &str) -> Result<&str, VerifyError> {
+        let given: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let mut found = None;
         for (name, want) in &self.0 {
             if equal(&given, want) {

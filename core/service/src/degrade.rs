@@ -108,15 +108,15 @@ fn wait(decision: &Decision, spec: &FrameSpec, ticket: &ApprovalId) -> Told {
     }
 }
 
-/// One answer covers all actions of the frame: any DENY denies all, and says which.
+/// One answer covers all actions of the frame: any DENY denies all, and says which. Actions that run with other
+/// parameters run beside those that run unchanged.
 pub fn one_answer_for_all(told: &mut [Told]) {
-    let Some(first) =
-        told.iter().find(|t| t.expression.expressed != Expressed::Allow).map(|t| t.expression.reason.clone())
-    else {
+    let runs = |told: &Told| matches!(told.expression.expressed, Expressed::Allow | Expressed::Modify);
+    let Some(first) = told.iter().find(|told| !runs(told)).map(|told| told.expression.reason.clone()) else {
         return;
     };
     for told in told {
-        if told.expression.expressed == Expressed::Allow {
+        if runs(told) {
             told.expression.degraded = Some("another call of the same frame is denied".to_owned());
             told.expression.reason.clone_from(&first);
         }
@@ -209,6 +209,22 @@ mod tests {
         let spec = FrameSpec { held: true, ..FrameSpec::gate("f", &[Verdict::StepUp]) };
         let told = degrade(&decision(Verdict::StepUp), &Map::new(), &spec, None);
         assert_eq!((Expressed::Deny, Wait::No), (told.expression.expressed, told.wait));
+    }
+
+    #[test]
+    fn a_changed_call_runs_beside_others_and_is_denied_with_them() {
+        let spec = FrameSpec::gate("f", &[Verdict::Allow, Verdict::Modify]);
+        let tell = |verdicts: &[Verdict]| {
+            let mut told: Vec<_> =
+                verdicts.iter().map(|v| degrade(&decision(*v), &Map::new(), &spec, None)).collect();
+            one_answer_for_all(&mut told);
+            told.iter().map(|t| (t.expression.expressed, t.modified.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            vec![(Expressed::Allow, false), (Expressed::Modify, true)],
+            tell(&[Verdict::Allow, Verdict::Modify])
+        );
+        assert_eq!(vec![(Expressed::Deny, false); 2], tell(&[Verdict::Modify, Verdict::Deny]));
     }
 
     #[test]

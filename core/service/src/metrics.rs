@@ -53,6 +53,8 @@ pub struct RouteMetrics {
     shed: AtomicU64,
     late: AtomicU64,
     faults: AtomicU64,
+    fail_open_seen: AtomicU64,
+    unprotected: AtomicU64,
     buckets: [AtomicU64; BOUNDS_MS.len() + 1],
     answer_us: AtomicU64,
 }
@@ -68,6 +70,16 @@ impl RouteMetrics {
     /// A request was denied because its body could not be taken in, before anybody was verified.
     pub fn unread(&self) {
         add(&self.unread);
+    }
+
+    /// The vendor reported that a gate failed and the action may have run unasked.
+    pub fn fail_open_seen(&self) {
+        add(&self.fail_open_seen);
+    }
+
+    /// A result came in a session in which nothing was ever decided.
+    pub fn unprotected(&self) {
+        add(&self.unprotected);
     }
 
     /// An action was decided and something was said.
@@ -240,12 +252,14 @@ fn counters(text: &mut String, routes: &Routes) {
         }
     }
     type Field = fn(&RouteMetrics) -> &AtomicU64;
-    let plain: [(&str, &str, Field); 5] = [
+    let plain: [(&str, &str, Field); 7] = [
         ("repeated", "Repetitions that got their recorded answer", |m| &m.repeated),
         ("unread", "Requests denied because their body could not be taken in", |m| &m.unread),
         ("shed", "Requests denied by overload", |m| &m.shed),
         ("late", "Requests denied because their time was up", |m| &m.late),
         ("faults", "Requests denied because something failed", |m| &m.faults),
+        ("fail_open_seen", "Gates that failed while the action may have run", |m| &m.fail_open_seen),
+        ("unprotected", "Results in sessions in which nothing was decided", |m| &m.unprotected),
     ];
     for (what, help, field) in plain {
         line(

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use countersign_engine::Policies;
-use countersign_schemas::{ApprovalId, Event, ReceiptKind, SessionId, SessionRef, Timestamp};
+use countersign_schemas::{ApprovalId, Context, Event, ReceiptKind, SessionId, SessionRef, Timestamp};
 use countersign_sdk::parse::sha256_hex;
-use countersign_sdk::{Frame, FrameSpec, Inbound, Reply, Verified, VerifyError};
+use countersign_sdk::{FAIL_OPEN_SEEN, FetchError, Frame, FrameSpec, Inbound, Reply, Verified, VerifyError};
 use countersign_store::{CommitError, Query, Recorded, Store, StoreError};
 use futures::FutureExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
@@ -95,6 +95,8 @@ pub(crate) enum Refusal {
     Evidence(#[from] EvidenceError),
     #[error("the session is changed by too many calls at once")]
     Contended,
+    #[error("the vendor cannot be asked what its notification is about: {0}")]
+    Incomplete(FetchError),
     #[error("the request is not accepted any more: {0}")]
     NoLongerVerified(VerifyError),
 }
@@ -327,7 +329,8 @@ impl Pipeline {
         seen: &OnceLock<Frame>,
         pass: Pass,
     ) -> Result<Decided, Refusal> {
-        let mut reading = read(route, request, raw_sha256);
+        let completed = self.complete(route, request).await?;
+        let mut reading = read(route, completed.as_ref().unwrap_or(request), raw_sha256);
         reading.spec.holds &= pass.may_hold;
         if pass.again {
             reading.events.retain(|event| matches!(event, Event::Action(_)));
@@ -350,6 +353,7 @@ impl Pipeline {
             let sheet = Sheet::fill(self, route, &reading, &state, past, pass.until).await?;
             match self.store.commit(sheet.commit).await {
                 Ok(_) => {
+                    raise_alarms(route, &reading, &sheet.context);
                     if let Some(key) = sheet.person {
                         let now = self.clock.now();
                         self.people.note(key, &reading.session.id, route.kind(), &sheet.context, now);
@@ -375,6 +379,17 @@ impl Pipeline {
             }
         }
         Err(Refusal::Contended)
+    }
+
+    /// The request with what the vendor's notification left out, when it left something out.
+    async fn complete(
+        &self,
+        route: &Route,
+        request: &Inbound<Verified>,
+    ) -> Result<Option<Inbound<Verified>>, Refusal> {
+        let Some(held) = route.held() else { return Ok(None) };
+        let body = held.complete(request, self.clock.now()).await.map_err(Refusal::Incomplete)?;
+        Ok(body.map(|body| request.completed(body)))
     }
 
     /// The recorded answer, when this request was answered before and the answer still holds. An answer that waited
@@ -513,6 +528,22 @@ fn read(route: &Route, request: &Inbound<Verified>, raw_sha256: &str) -> Reading
         frame,
         session,
         unreadable,
+    }
+}
+
+/// Says what should not have happened: a gate that failed open, and a session that is not gated at all.
+fn raise_alarms(route: &Route, reading: &Reading, context: &Context) {
+    let session = &reading.session.id;
+    let failed =
+        |event: &Event| matches!(event, Event::Observation(seen) if seen.source.event == FAIL_OPEN_SEEN);
+    if reading.events.iter().any(failed) {
+        route.metrics.fail_open_seen();
+        warn!(connector = %route.name, session.id = %session, "fail-open seen: a gate of session {session} failed, and the action may have run unasked");
+    }
+    let ended = |event: &Event| matches!(event, Event::Outcome(_));
+    if context.action_count == 0 && reading.events.iter().any(ended) {
+        route.metrics.unprotected();
+        warn!(connector = %route.name, session.id = %session, "session {session} is unprotected: it has results, and nothing of it was ever decided");
     }
 }
 
