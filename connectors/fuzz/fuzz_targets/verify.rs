@@ -115,7 +115,9 @@ fn proofs(request: &Inbound, caller: &Caller) -> Vec<Vec<u8>> {
         "hub-signature-256" => {
             vec![join(&[&header("x-hub-signature-256").to_ascii_lowercase(), &request.body])]
         }
-        "bearer-token" | "entra-jwt" => {
+        // A token may come in a header of the vendor's own choice.
+        "bearer-token" if request.headers.contains_key("x-api-key") => vec![join(&[header("x-api-key")])],
+        "bearer-token" | "entra-jwt" | "aws-sts-web-identity" => {
             let value = header("authorization");
             let scheme = value.iter().position(|byte| *byte == b' ').unwrap_or_default();
             vec![join(&[value[scheme..].trim_ascii()])]

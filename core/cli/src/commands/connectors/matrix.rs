@@ -21,6 +21,10 @@ configured.
 
 ";
 
+const UNHOOKED_HEAD: &str = "\
+No third-party hook is known for these, which is not to say that there is none. [recipes.md](recipes.md) has what their
+customers can do.";
+
 /// A connector's line in the list.
 pub(super) fn row(manifest: &Manifest) -> [String; 7] {
     let gates = manifest.frames.iter().filter(|frame| frame.gates);
@@ -98,6 +102,12 @@ pub(super) fn markdown() -> String {
         let mut cells = vec![format!("[{name}](#{name})")];
         cells.extend(rest);
         push_row(&mut text, &cells);
+    }
+    text.push_str(&format!("\n{UNHOOKED_HEAD}\n\n"));
+    push_row(&mut text, &["platform", "looked at", "what can be done instead"].map(str::to_owned));
+    push_row(&mut text, &["---"; 3].map(str::to_owned));
+    for (platform, looked_at, instead) in countersign_connectors::UNHOOKED {
+        push_row(&mut text, &[platform, looked_at, instead].map(str::to_owned));
     }
     for spec in countersign_connectors::registry().iter() {
         let site = Site {
