@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-const NOW: &str = "2026-11-24T05:00:00Z";
+pub(crate) const NOW: &str = "2026-11-24T05:00:00Z";
 const REASON: &str = "the policy says so";
 /// A longer answer is recorded by its digest.
 const BODY_BYTES_MAX: usize = 4_096;
@@ -314,7 +314,7 @@ fn case(spec: &ConnectorSpec, folder: PathBuf) -> Case {
     Case { parts: connect(spec, settings.settings), folder, name, now, reason, request }
 }
 
-fn request(spec: &ConnectorSpec, raw: &[u8], now: Timestamp) -> Inbound {
+pub(crate) fn request(spec: &ConnectorSpec, raw: &[u8], now: Timestamp) -> Inbound {
     let end =
         |mark: &[u8]| raw.windows(mark.len()).position(|found| found == mark).map(|at| (at, at + mark.len()));
     let (head, body) = end(b"\r\n\r\n").into_iter().chain(end(b"\n\n")).min().expect("no empty line");
@@ -333,7 +333,7 @@ fn request(spec: &ConnectorSpec, raw: &[u8], now: Timestamp) -> Inbound {
 }
 
 /// Builds the connector as its fixtures configure it, with some settings changed.
-fn connect(spec: &ConnectorSpec, changed: Map<String, Value>) -> Parts {
+pub(crate) fn connect(spec: &ConnectorSpec, changed: Map<String, Value>) -> Parts {
     try_connect(spec, changed).unwrap_or_else(|error| panic!("{}: {error}", spec.name))
 }
 

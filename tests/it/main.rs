@@ -20,6 +20,7 @@ mod crash;
 mod hook;
 mod pipeline;
 mod policy;
+mod recipes;
 mod schemas;
 mod support;
 mod threats;
