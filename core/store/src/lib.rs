@@ -73,6 +73,13 @@ pub trait Store: Send + Sync {
     /// [`StoreError`] when the store has stopped.
     async fn approvals(&self) -> Result<Vec<Approval>, StoreError>;
 
+    /// Shows `each` every open approval and deferral, in no order and without a copy.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store has stopped.
+    fn each_approval(&self, each: &mut dyn FnMut(&Approval)) -> Result<(), StoreError>;
+
     /// Open approvals and deferrals of a session, oldest first; only those about this action, if one is named. Takes no
     /// longer when other sessions have many.
     ///

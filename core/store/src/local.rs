@@ -592,6 +592,12 @@ impl Store for Local {
         Ok(oldest_first(found))
     }
 
+    fn each_approval(&self, each: &mut dyn FnMut(&Approval)) -> Result<(), StoreError> {
+        let open = self.running()?.live.approvals();
+        open.iter().for_each(|approval| each(approval));
+        Ok(())
+    }
+
     async fn due_questions(&self, now: Timestamp, limit: usize) -> Result<Vec<Approval>, StoreError> {
         let found = self.running()?.live.due_questions(now, limit);
         Ok(found.into_iter().map(Arc::unwrap_or_clone).collect())

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use argon2::password_hash::{PasswordHash, PasswordHashString, PasswordHasher as _, SaltString};
+use argon2::password_hash::{
+    Error as HashError, PasswordHash, PasswordHashString, PasswordHasher as _, SaltString,
+};
 use argon2::{Argon2, PasswordVerifier as _};
 use countersign_schemas::Timestamp;
 use countersign_sdk::{Secret, SecretError};
@@ -32,7 +34,7 @@ pub(crate) enum AccountError {
     #[error("the password is shorter than {PASSWORD_BYTES_MIN} bytes: give a longer one, or its Argon2 hash")]
     Short,
     #[error("the hash cannot be used: {0}")]
-    Hash(argon2::password_hash::Error),
+    Hash(HashError),
     #[error("the system gives no randomness: {0}")]
     Randomness(getrandom::Error),
 }
@@ -54,14 +56,8 @@ impl Account {
         lookup: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, AccountError> {
         let password = settings.password.read(lookup)?;
-        let hash = if password.expose().starts_with("$argon2") {
-            let hash = PasswordHashString::new(password.expose()).map_err(AccountError::Hash)?;
-            // Without a digest it is a salt, against which nothing can be checked.
-            hash.hash().ok_or(AccountError::Hash(argon2::password_hash::Error::PhcStringField))?;
-            hash
-        } else {
-            hash(&password)?
-        };
+        let hash =
+            if password.expose().starts_with("$argon2") { given(&password)? } else { hash(&password)? };
         let person = Person {
             assurance: "password",
             groups: settings.groups.clone(),
@@ -110,6 +106,13 @@ impl Account {
         attempts.push_back(now);
         Ok(())
     }
+}
+
+/// A hash that was made elsewhere. One without its last part parses, and no password would ever fit it.
+fn given(hash: &Secret) -> Result<PasswordHashString, AccountError> {
+    let parsed = PasswordHash::new(hash.expose()).map_err(AccountError::Hash)?;
+    let complete = parsed.salt.is_some() && parsed.hash.is_some();
+    if complete { Ok(parsed.serialize()) } else { Err(AccountError::Hash(HashError::PhcStringField)) }
 }
 
 fn hash(password: &Secret) -> Result<PasswordHashString, AccountError> {

@@ -64,12 +64,12 @@ async fn card(desk: &Desk, route: &Route) -> Result<Markup, Refusal> {
             (latency(&figures, budget_ms))
             details {
                 summary { "What it cannot see, and what proves the sender" }
-                ul { @for limit in &route.manifest.limits { li { (limit) } } }
+                ul { @for limit in &route.manifest.limits { li { (prose(limit)) } } }
                 dl {
-                    dt { "Sender" } dd { (route.manifest.authentication) }
+                    dt { "Sender" } dd { (prose(route.manifest.authentication)) }
                     dt { "Identity" } dd { (route.manifest.assurance.as_str().replace('_', " ")) }
-                    dt { "Repetition" } dd { (route.manifest.idempotency) }
-                    dt { "Results" } dd { (route.manifest.result_feed) }
+                    dt { "Repetition" } dd { (prose(route.manifest.idempotency)) }
+                    dt { "Results" } dd { (prose(route.manifest.result_feed)) }
                 }
             }
             @if let Some(guide) = desk.console.guides.get(&route.name) {
@@ -104,8 +104,8 @@ fn fail_open(route: &Route) -> Markup {
     html! {
         @match (of.fail_mode_default, of.fail_mode_best) {
             (FailMode::Closed, _) => { p class="notice good" { strong { "Fails closed." } " Without our answer the action does not run." } }
-            (FailMode::Open, FailMode::Closed) => { p class="notice" { strong { "Fails open unless configured." } " " (of.fail_mode_how) } }
-            (FailMode::Open, FailMode::Open) => { p class="notice bad" { strong { "Fails open." } " Without our answer the action runs, and nothing at the vendor changes that. " (of.fail_mode_how) } }
+            (FailMode::Open, FailMode::Closed) => { div class="notice" { strong { "Fails open unless configured." } (prose(of.fail_mode_how)) } }
+            (FailMode::Open, FailMode::Open) => { div class="notice bad" { strong { "Fails open." } " Without our answer the action runs, and nothing at the vendor changes that. " (of.fail_mode_how) } }
         }
     }
 }
@@ -128,6 +128,11 @@ fn latency(figures: &Figures, budget_ms: u64) -> Markup {
             }
         }
     }
+}
+
+/// A sentence with code in it.
+fn prose(text: &str) -> PreEscaped<String> {
+    PreEscaped(markdown(text))
 }
 
 /// Markdown as HTML. HTML in it is shown as text.

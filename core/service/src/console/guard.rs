@@ -29,7 +29,8 @@ const HEADERS: [(&str, &str); 8] = [
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
     ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    ("referrer-policy", "no-referrer"),
+    // Not `no-referrer`: with it browsers send `Origin: null` with our own forms.
+    ("referrer-policy", "same-origin"),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("x-robots-tag", "noindex"),

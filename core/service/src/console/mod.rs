@@ -4,6 +4,7 @@
 
 mod account;
 mod assets;
+mod board;
 mod connectors;
 mod cookie;
 mod guard;
@@ -39,11 +40,13 @@ use countersign_sdk::http::Egress;
 use countersign_sdk::{Registry, Site};
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use url::Url;
 
 use crate::config::{Config, Problem, connector_kind, settings_of};
 use crate::connect::Routes;
 use crate::http::App;
 use account::Account;
+use board::Board;
 use oidc::Oidc;
 use traffic::Traffic;
 use visit::Visits;
@@ -58,6 +61,7 @@ const WATCHERS_MAX: usize = 1_000;
 /// What the console knows besides the pipeline.
 pub(crate) struct Console {
     account: Option<Account>,
+    board: Board,
     /// What to do on the vendor's side, as HTML, by instance.
     guides: BTreeMap<String, String>,
     oidc: Option<Oidc>,
@@ -106,6 +110,12 @@ impl Console {
             problem("console.oidc", error.to_string());
             None
         });
+        if !is_safe(public_url) {
+            problem(
+                "server.public_url",
+                "must begin with https:// for the console, or be on loopback".into(),
+            );
+        }
         if settings.bootstrap.is_none() && settings.oidc.is_none() {
             problem("console", "nobody could sign in: give `console.oidc`, or `console.bootstrap`".into());
         }
@@ -116,6 +126,7 @@ impl Console {
         match trust.filter(|_| problems.is_empty()) {
             Some(trust) => Ok(Some(Self {
                 account,
+                board: Board::default(),
                 guides: guides(config, registry),
                 oidc,
                 site: public_url.split_once("://").map_or(public_url.as_str(), |(_, host)| host).to_owned(),
@@ -127,6 +138,13 @@ impl Console {
             None => Err(problems),
         }
     }
+}
+
+/// Whether a session's cookie stays between the browser and us.
+fn is_safe(public_url: &str) -> bool {
+    let Ok(url) = Url::parse(public_url) else { return false };
+    let loopback = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }
 
 impl Console {

@@ -78,7 +78,7 @@ pub(crate) fn latency(figures: &Figures, budget_ms: u64) -> Option<String> {
             .margin(8)
             .x_label_area_size(34)
             .y_label_area_size(44)
-            .build_cartesian_2d(0.0..figures.buckets.len() as f64, 0.0..most as f64 * 1.1)?;
+            .build_cartesian_2d(-0.5..figures.buckets.len() as f64 - 0.5, 0.0..most as f64 * 1.1)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -88,16 +88,16 @@ pub(crate) fn latency(figures: &Figures, budget_ms: u64) -> Option<String> {
             .label_style(FONT.into_font().color(&INK))
             .x_desc("answered in less than; the line is the time allowed")
             .y_desc("answers")
-            .x_labels(figures.buckets.len())
+            .x_labels(figures.buckets.len() + 1)
             .x_label_formatter(&|x| bucket(*x))
             .y_label_formatter(&|y| format!("{y:.0}"))
             .y_labels(5)
             .draw()?;
         let bars = figures.buckets.iter().enumerate().map(|(at, count)| {
-            Rectangle::new([(at as f64 + 0.1, 0.0), (at as f64 + 0.9, *count as f64)], DATA.filled())
+            Rectangle::new([(at as f64 - 0.4, 0.0), (at as f64 + 0.4, *count as f64)], DATA.filled())
         });
         chart.draw_series(bars)?;
-        let line = [(limit + 0.5, 0.0), (limit + 0.5, most as f64 * 1.1)];
+        let line = [(limit, 0.0), (limit, most as f64 * 1.1)];
         chart.draw_series([PathElement::new(line, LIMIT.stroke_width(3))])?;
         Ok(())
     })
@@ -109,7 +109,7 @@ fn bucket(x: f64) -> String {
     match BOUNDS_MS.get(x as usize) {
         Some(ms) if *ms < 1_000 => format!("{ms} ms"),
         Some(ms) => format!("{} s", *ms as f64 / 1_000.0),
-        None => String::new(),
+        None => "more".to_owned(),
     }
 }
 

@@ -27,10 +27,6 @@ pub(crate) async fn page(State(desk): State<Desk>, visitor: Visitor) -> Result<M
                 p class="muted" { (policies.len()) " in force · set " (words::short(policies.bundle_sha256())) }
             }
             (lints(found.as_deref()))
-            p class="muted" {
-                "A candidate set is compared, replayed and tested on the command line before it is put in force: "
-                code { "countersign policy diff" } ", " code { "policy replay" } ", " code { "policy test" } "."
-            }
             @for info in policies.iter() { (policy(&policies, info)) }
         },
     ))
@@ -53,6 +49,10 @@ fn lints(found: Option<&[PolicyProblem]>) -> Markup {
                     }
                 } }
             }
+            p class="muted small" {
+                "A candidate set is compared, replayed and tested on the command line before it is put in force: "
+                code { "countersign policy diff" } ", " code { "policy replay" } ", " code { "policy test" } "."
+            }
         }
     }
 }
@@ -70,7 +70,7 @@ fn policy(policies: &Policies, info: &PolicyInfo) -> Markup {
             @if !info.reason.is_empty() { p { (info.reason) } }
             details {
                 summary { "Source: " (info.file) ", line " (info.line) }
-                pre class="source" { (policies.text(&info.id).unwrap_or_default()) }
+                pre class="source" tabindex="0" { (policies.text(&info.id).unwrap_or_default()) }
                 dl {
                     dt { "SHA-256" } dd { code { (info.sha256) } }
                     dt { "Priority" } dd { (info.priority) }

@@ -154,3 +154,16 @@ pub(crate) fn list(checks: &[Check]) -> Markup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_receipt_that_names_another_or_another_place_is_not_chained() {
+        let zeros = "0".repeat(64);
+        assert!(chained(None, &zeros, 0).is_ok());
+        assert!(chained(None, &"1".repeat(64), 0).is_err());
+        assert!(chained(None, &zeros, 3).is_err());
+    }
+}

@@ -1,12 +1,11 @@
 //! What waits for a person, the worst first, and the one question that is looked at.
 
-use std::collections::BTreeMap;
-
 use axum::extract::{Query, State};
 use countersign_schemas::{Approval, ApprovalId, PendingKind, ReceiptId, Timestamp};
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::board::Group;
 use super::guard::Visitor;
 use super::layout::{self, Here};
 use super::refusal::Refusal;
@@ -27,17 +26,13 @@ pub(crate) struct Place {
     answered: Option<String>,
     /// The question that was just approved and waits for more approvals.
     counted: Option<String>,
+    /// Whether some of the alike questions could not be answered.
+    left: Option<String>,
     /// The question that a page which refreshes itself has been showing: a worse one must not take its place under the
     /// reader's eyes.
     seen: Option<String>,
     /// How many groups come before those that are shown.
     skip: usize,
-}
-
-/// Alike questions: one agent of one person asks for the same tool, and the same policies want a person.
-struct Group {
-    first: Approval,
-    size: usize,
 }
 
 /// The page.
@@ -46,16 +41,17 @@ pub(crate) async fn page(
     visitor: Visitor,
     Query(place): Query<Place>,
 ) -> Result<Markup, Refusal> {
-    let open = desk.app.pipeline.store.approvals().await?;
-    let total = open.len();
-    let groups = grouped(open);
+    let store = &desk.app.pipeline.store;
+    let groups = desk.console.board.groups(&**store).await?;
     let chosen = place.at.is_some();
     let shown = match (place.at.as_deref().or(place.seen.as_deref()), groups.first()) {
         (Some(id), _) => look(&desk, id).await?,
-        (None, Some(first)) => question::Looked::Open(Box::new(first.first.clone())),
+        (None, Some(_)) => first(&desk, &groups).await?,
         (None, None) => question::Looked::Nothing,
     };
-    let detail = question::detail(&desk, &visitor, &shown).await?;
+    let group = group_of(&groups, shown.open());
+    let detail = question::detail(&desk, &visitor, &shown, group).await?;
+    let list = list(&desk, &groups, &place, group).await?;
     Ok(layout::page(
         &desk,
         &visitor,
@@ -65,8 +61,8 @@ pub(crate) async fn page(
             (answered(&desk, &place).await?)
             div class={ "queue" @if chosen { " chosen" } } {
                 section id="list" class="list" data-live="log" aria-label="Open questions" {
-                    div class="head" { h1 { "Queue" } p class="muted" { (count(total)) } }
-                    (list(&groups, &place, &shown, desk.now()))
+                    div class="head" { h1 { "Queue" } p class="muted" { (count(store.health().approvals)) } }
+                    (list)
                 }
                 (detail)
             }
@@ -92,62 +88,44 @@ async fn look(desk: &Desk, id: &str) -> Result<question::Looked, Refusal> {
     })
 }
 
-/// Alike questions together, the worst first; within a group the one whose time is up first.
-fn grouped(open: Vec<Approval>) -> Vec<Group> {
-    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-    for approval in open {
-        match groups.get_mut(&alike(&approval)) {
-            Some(group) => {
-                group.size += 1;
-                if rank(&approval) < rank(&group.first) {
-                    group.first = approval;
-                }
-            }
-            None => {
-                groups.insert(alike(&approval), Group { first: approval, size: 1 });
-            }
+/// The worst question that is still open.
+async fn first(desk: &Desk, groups: &[Group]) -> Result<question::Looked, Refusal> {
+    for id in groups.iter().take(GROUPS).flat_map(|group| &group.members) {
+        if let Some(open) = desk.app.pipeline.store.approval(id).await? {
+            return Ok(question::Looked::Open(Box::new(open)));
         }
     }
-    let mut groups: Vec<_> = groups.into_values().collect();
-    groups.sort_by_cached_key(|group| rank(&group.first));
-    groups
+    Ok(question::Looked::Nothing)
 }
 
-/// The same for questions that are alike.
-pub(crate) fn alike(approval: &Approval) -> String {
-    let action = &approval.action;
-    let human = action.identity.human.as_ref().map(|human| human.id.as_str()).unwrap_or_default();
-    let policies: Vec<_> = approval.decision.policies.iter().map(|of| of.id.as_str()).collect();
-    let parts = [
-        action.source.connector.as_str(),
-        human,
-        &action.identity.agent.id,
-        &action.tool.canonical(),
-        &policies.join(","),
-    ];
-    parts.join("\n")
+/// The group that a question is in; none when it came after the order was made.
+fn group_of<'g>(groups: &'g [Group], shown: Option<&Approval>) -> Option<&'g Group> {
+    let id = &shown?.approval_id;
+    groups.iter().find(|group| group.members.contains(id))
 }
 
-/// The worst first: by the policy's severity, then by when silence becomes DENY.
-fn rank(approval: &Approval) -> (std::cmp::Reverse<countersign_schemas::Severity>, Timestamp, ApprovalId) {
-    let severity = std::cmp::Reverse(approval.decision.severity);
-    (severity, approval.expires_at, approval.approval_id.clone())
-}
-
-fn list(groups: &[Group], place: &Place, shown: &question::Looked, now: Timestamp) -> Markup {
-    let at = shown.open().map(alike);
-    html! {
-        @if groups.is_empty() {
+async fn list(
+    desk: &Desk,
+    groups: &[Group],
+    place: &Place,
+    current: Option<&Group>,
+) -> Result<Markup, Refusal> {
+    let mut cards = Vec::new();
+    for group in groups.iter().skip(place.skip).take(GROUPS) {
+        let Some(id) = group.first() else { continue };
+        // A question that was settled since the order was made is left out.
+        if let Some(open) = desk.app.pipeline.store.approval(id).await? {
+            cards.push(card(&open, group.members.len(), current == Some(group), desk.now()));
+        }
+    }
+    Ok(html! {
+        @if cards.is_empty() {
             div class="empty" {
                 p { strong { "Nothing waits for you." } }
                 p { "New questions appear here by themselves." }
             }
         }
-        ol class="cards" {
-            @for group in groups.iter().skip(place.skip).take(GROUPS) {
-                li { (card(group, at.as_deref() == Some(alike(&group.first).as_str()), now)) }
-            }
-        }
+        ol class="cards" { @for card in &cards { li { (card) } } }
         nav class="pager" aria-label="Pages of the queue" {
             @if place.skip > 0 {
                 a class="button" href={ "/console/queue?skip=" (place.skip.saturating_sub(GROUPS)) } { "Before" }
@@ -156,11 +134,10 @@ fn list(groups: &[Group], place: &Place, shown: &question::Looked, now: Timestam
                 a class="button" href={ "/console/queue?skip=" (place.skip + GROUPS) } { "More (" (groups.len() - place.skip - GROUPS) ")" }
             }
         }
-    }
+    })
 }
 
-fn card(group: &Group, current: bool, now: Timestamp) -> Markup {
-    let of = &group.first;
+fn card(of: &Approval, size: usize, current: bool, now: Timestamp) -> Markup {
     let action = &of.action;
     let severity = words::severity(of.decision.severity);
     html! {
@@ -168,12 +145,13 @@ fn card(group: &Group, current: bool, now: Timestamp) -> Markup {
             href={ "/console/queue?at=" (of.approval_id) } aria-current=[current.then_some("true")] {
             span class="card-top" {
                 span class="card-tool" { (action.tool.name) }
-                @if group.size > 1 { span class="count" { "×" (group.size) } }
+                @if size > 1 { span class="count" { "×" (size) } }
             }
             span class="small" { (words::cut(&of.decision.reason)) }
             span class="card-foot small muted" {
                 span class={ "sev " (severity) } { (severity) }
                 span { (who(of)) }
+                @if action.identity.human.is_some() { span { (action.identity.agent.id) } }
                 span { (words::left(of.expires_at, now)) }
             }
             @if of.kind == PendingKind::Deferral { span class="small muted" { "waits for context" } }
@@ -182,7 +160,7 @@ fn card(group: &Group, current: bool, now: Timestamp) -> Markup {
 }
 
 /// On whose behalf.
-pub(crate) fn who(approval: &Approval) -> String {
+fn who(approval: &Approval) -> String {
     let identity = &approval.action.identity;
     match &identity.human {
         Some(human) => human.name.as_ref().or(human.email.as_ref()).unwrap_or(&human.id).clone(),
@@ -213,6 +191,7 @@ async fn answered(desk: &Desk, place: &Place) -> Result<Markup, Refusal> {
                 }
             }
         }
+        @if place.left.is_some() { p class="notice" role="status" { "Some could not be answered; what is still open is in the list." } }
         @if let Some(open) = counted {
             p class="notice good" role="status" {
                 "Your approval counts: " (open.approved_by.len()) " of "

@@ -140,7 +140,7 @@ fn events(predicate: &Predicate, disclosed: Option<&Disclosed>) -> Markup {
             section class="card" { h2 { "What the approver wrote" } blockquote { (comment) } }
         }
         @if let Some(error) = disclosed.and_then(|of| of.error.as_ref()) {
-            section class="card" { h2 { "Error" } pre { (error) } }
+            section class="card" { h2 { "Error" } pre tabindex="0" { (error) } }
         }
         @if let Some(request) = disclosed.and_then(|of| of.request.as_ref()) {
             section class="card" { h2 { "What the user asked for" } blockquote { (request) } }
@@ -148,8 +148,12 @@ fn events(predicate: &Predicate, disclosed: Option<&Disclosed>) -> Markup {
     }
 }
 
-/// A flat object as names and values, with the names in words.
 fn fields(view: &Map<String, Value>) -> Markup {
+    html! { dl { (rows(view)) } }
+}
+
+/// A flat object as names and values, with the names in words.
+fn rows(view: &Map<String, Value>) -> Markup {
     let value = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Array(list) => list
@@ -161,7 +165,7 @@ fn fields(view: &Map<String, Value>) -> Markup {
         Value::Bool(false) => "no".into(),
         other => other.to_string(),
     };
-    html! { dl { @for (name, of) in view { dt { (spaced(name)) } dd { (value(of)) } } } }
+    html! { @for (name, of) in view { dt { (spaced(name)) } dd { (value(of)) } } }
 }
 
 /// `approvedBy` as `approved by`.
@@ -182,10 +186,10 @@ fn asked(predicate: Option<&Predicate>, of: Option<&Disclosed>) -> Markup {
         @if let Some(parameters) = of.and_then(|of| of.parameters.as_ref()) {
             section class="card" aria-labelledby="asked" {
                 h2 id="asked" { "What was asked for" }
-                pre { (pretty(parameters)) }
+                pre tabindex="0" { (pretty(parameters)) }
                 @if let Some(changed) = of.and_then(|of| of.modified.as_ref()) {
                     h3 { "What it may run with instead" }
-                    pre { (pretty(changed)) }
+                    pre tabindex="0" { (pretty(changed)) }
                 }
                 @if let Some(facets) = of.and_then(|of| of.facets.as_ref()) { (facet_list(facets)) }
             }
@@ -195,14 +199,17 @@ fn asked(predicate: Option<&Predicate>, of: Option<&Disclosed>) -> Markup {
     }
 }
 
-/// What policies could ask of the action.
-pub(crate) fn facet_list(facets: &Facets) -> Markup {
-    let facets = serde_json::to_value(facets).ok();
-    html! {
-        @if let Some(Value::Object(facets)) = facets.filter(|of| of.as_object().is_some_and(|of| !of.is_empty())) {
-            h3 { "Read from it" }
-            (fields(&facets))
-        }
+fn facet_list(facets: &Facets) -> Markup {
+    let rows = facet_rows(facets);
+    html! { @if !rows.0.is_empty() { h3 { "Read from it" } dl { (rows) } } }
+}
+
+/// What policies could ask of the action, but its labels, as rows of a list.
+pub(crate) fn facet_rows(facets: &Facets) -> Markup {
+    let facets = Facets { labels: Vec::new(), ..facets.clone() };
+    match serde_json::to_value(facets) {
+        Ok(Value::Object(facets)) => rows(&facets),
+        _ => html! {},
     }
 }
 
@@ -225,7 +232,7 @@ fn policies(desk: &Desk, view: &PolicyView) -> Markup {
                 }
                 @match now {
                     Some(info) if info.sha256 == matched.sha256 => {
-                        pre class="source" { (in_force.text(&matched.id).unwrap_or_default()) }
+                        pre class="source" tabindex="0" { (in_force.text(&matched.id).unwrap_or_default()) }
                     }
                     Some(_) => { p class="notice" { "It has changed since this was decided. As it was: SHA-256 " code { (matched.sha256) } } }
                     None => { p class="notice" { "It is no longer in force. As it was: SHA-256 " code { (matched.sha256) } } }
@@ -349,9 +356,9 @@ fn raw(leaf: &StoredLeaf, statement: Option<Value>) -> Markup {
     html! {
         details class="card" {
             summary { "The signed statement and its envelope" }
-            @if let Some(statement) = statement { pre { (serde_json::to_string_pretty(&statement).unwrap_or_default()) } }
+            @if let Some(statement) = statement { pre tabindex="0" { (serde_json::to_string_pretty(&statement).unwrap_or_default()) } }
             h3 { "The leaf, to the byte" }
-            pre class="wrap" { (String::from_utf8_lossy(&leaf.bytes)) }
+            pre class="wrap" tabindex="0" { (String::from_utf8_lossy(&leaf.bytes)) }
         }
     }
 }

@@ -204,7 +204,7 @@ fn form(desk: &Desk, filter: &Filter) -> Markup {
 pub(crate) fn table(leaves: &[StoredLeaf], now: Timestamp) -> Markup {
     html! {
         @if leaves.is_empty() { p class="empty" { "No receipt matches." } } @else {
-            div class="scroll" {
+            div class="scroll" tabindex="0" role="region" aria-label="Receipts" {
                 table class="rows" {
                     thead { tr { th { "When" } th { "Decision" } th { "What" } th { "Who" } th { "Through" } } }
                     tbody { @for leaf in leaves { (line(leaf, now)) } }
@@ -235,7 +235,7 @@ fn line(leaf: &StoredLeaf, now: Timestamp) -> Markup {
             }
             td data-label="Who" {
                 (of.agent.as_deref().unwrap_or("–"))
-                @if let Some(human) = &of.human { div class="small muted" { "for " (human) } }
+                @if let Some(human) = &of.human { " " div class="small muted" { "for " (human) } }
             }
             td data-label="Through" { (of.connector) }
         }

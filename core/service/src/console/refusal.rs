@@ -71,7 +71,9 @@ impl Refusal {
                 AnswerError::NotOpen(_)
                 | AnswerError::Twice(_)
                 | AnswerError::Commit(CommitError::Busy | CommitError::Conflict) => StatusCode::CONFLICT,
-                AnswerError::NotAnApprover { .. } | AnswerError::OwnAgent(_) => StatusCode::FORBIDDEN,
+                AnswerError::NotAnApprover { .. } | AnswerError::OwnAgent(_) | AnswerError::Scope(_) => {
+                    StatusCode::FORBIDDEN
+                }
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             },
             Self::Store(_) | Self::Write(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -82,7 +84,9 @@ impl Refusal {
         match self {
             Self::SignIn { .. } | Self::Ended => "Not signed in",
             Self::Role(_) => "Not allowed",
-            Self::Answer(AnswerError::NotAnApprover { .. } | AnswerError::OwnAgent(_)) => "Not allowed",
+            Self::Answer(
+                AnswerError::NotAnApprover { .. } | AnswerError::OwnAgent(_) | AnswerError::Scope(_),
+            ) => "Not allowed",
             Self::Forged => "Form refused",
             Self::Malformed(_) => "Cannot be read",
             Self::NotFound(_) => "Not found",

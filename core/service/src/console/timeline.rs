@@ -64,10 +64,8 @@ pub(crate) async fn page(
         html! {
             p class="crumbs" { a href="/console/receipts" { "Receipts" } " / session " code { (session) } }
             div class="head" { h1 { "Session" } (head(&entries, desk.now())) }
-            div class="columns" {
-                div { (drift(&entries)) (timeline(&entries, older, &session)) }
-                div { (summary(&context, chain)) }
-            }
+            div class="columns" { (drift(&entries)) div { (summary(&context, chain)) } }
+            (timeline(&entries, older, &session))
         },
     ))
 }
@@ -164,14 +162,15 @@ fn drift(entries: &[Entry]) -> Markup {
             Some((entry.leaf.summary.session_seq, score.as_f64()))
         })
         .collect();
-    let Some(picture) = plot::drift(&points) else { return html! {} };
+    let picture = plot::drift(&points);
     html! {
         section class="card" aria-labelledby="drift" {
             h2 id="drift" { "Drift from the request" }
-            figure class="plot" {
+            @if picture.is_none() { p class="muted" { "Fewer than two actions were measured against a request." } }
+            @if let Some(picture) = picture { figure class="plot" {
                 div aria-hidden="true" { (PreEscaped(picture)) }
                 figcaption class="small muted" { "Each action (dots) and the moving mean. The same numbers stand in the timeline." }
-            }
+            } }
         }
     }
 }
@@ -183,7 +182,7 @@ fn timeline(entries: &[Entry], older: Option<u64>, session: &SessionId) -> Marku
             h2 id="timeline" { "Timeline" }
             @if elsewhere > 0 { p class="muted" { (elsewhere) " of these are the same person’s other sessions." } }
             @if let Some(older) = older { p { a class="button" href={ "/console/sessions/" (session) "?below=" (older) } { "Older" } } }
-            div class="scroll" {
+            div class="scroll" tabindex="0" role="region" aria-label="Receipts" {
                 table class="rows" {
                     thead { tr { th { "When" } th { "Through" } th { "Decision" } th { "What" } th { "Data before" } th { "Drift" } } }
                     tbody { @for entry in entries { (row(entry)) } }
@@ -201,7 +200,7 @@ fn row(entry: &Entry) -> Markup {
     let outcome = entry.predicate.as_ref().and_then(|predicate| predicate.outcome.as_ref());
     html! {
         tr class=[(!entry.own).then_some("elsewhere")] {
-            td data-label="When" { (words::clock(of.decided_at)) }
+            td data-label="When" { (words::time_of_day(of.decided_at)) }
             td data-label="Through" {
                 (of.connector)
                 @if !entry.own { div { a class="tag" href={ "/console/sessions/" (of.session_id) } { "other session" } } }

@@ -34,6 +34,13 @@ pub(crate) fn clock(at: Timestamp) -> Markup {
     html! { time datetime=(text) { (seconds) " UTC" } }
 }
 
+/// The same without its day, which is on hover.
+pub(crate) fn time_of_day(at: Timestamp) -> Markup {
+    let text = at.to_string();
+    let time = text.split('T').nth(1).and_then(|time| time.get(..8)).unwrap_or(&text);
+    html! { time datetime=(text) title=(text) { (time) } }
+}
+
 /// A span in its two largest units.
 pub(crate) fn span(of: Duration) -> String {
     let s = of.as_secs();
