@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate may know of ours.
-const MAY_KNOW: [(&str, &[&str]); 13] = [
+const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("schemas", &[]),
     ("sdk", &["schemas"]),
     ("classify", &[]),
@@ -18,14 +18,19 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("export", &["receipt", "schemas"]),
     ("hook", &["sdk"]),
     ("connectors", &["schemas", "sdk"]),
+    ("channels", &["schemas", "sdk"]),
     ("service", &["classify", "drift", "engine", "facets", "receipt", "schemas", "sdk", "store"]),
-    ("cli", &["connectors", "engine", "export", "hook", "receipt", "schemas", "sdk", "service", "store"]),
+    (
+        "cli",
+        &["channels", "connectors", "engine", "export", "hook", "receipt", "schemas", "sdk", "service", "store"],
+    ),
 ];
 
 /// Crates of others that only one of ours may use.
-const OWNED: [(&str, &[&str]); 7] = [
+const OWNED: [(&str, &[&str]); 8] = [
     ("rusqlite", &["store"]),
     ("cedar-policy", &["engine"]),
+    ("lettre", &["channels"]),
     ("octocrab", &["connectors"]),
     ("hyper-util", &["service"]),
     ("reqwest", &["sdk", "connectors", "service", "cli"]),

@@ -10,6 +10,7 @@
 
 mod approvals;
 mod architecture;
+mod channels;
 mod claude;
 mod cli;
 mod clients;

@@ -7,8 +7,8 @@ use countersign_service::export::Filter;
 use countersign_service::telemetry::LogFormat;
 
 use crate::commands::{
-    approvals, bench, break_glass, completions, config, conformance, connectors, decide, demo, export, halt,
-    hook, init, keys, policy, receipts, schema, serve, verify,
+    approvals, bench, break_glass, channels, completions, config, conformance, connectors, decide, demo, export,
+    halt, hook, init, keys, policy, receipts, schema, serve, verify,
 };
 
 const EXIT_CODES: &str = "\
@@ -100,6 +100,8 @@ pub(crate) enum Command {
     Config(config::Args),
     /// What is known about each vendor's hook, how to set it up, and what a recorded request comes to.
     Connectors(connectors::Args),
+    /// Where approvers are asked, and how to set it up.
+    Channels(channels::Args),
     /// Decide one action offline and explain the decision.
     Decide(decide::Args),
     /// Check, test, compare, replay, explain, draft and reload policies.

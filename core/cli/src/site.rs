@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use countersign_sdk::SecretRef;
+use countersign_sdk::{Registry, SecretRef};
 use countersign_service::StartError;
 use countersign_service::config::{Config, Problem, StoreKind, check};
 use countersign_store::{OpenError, Store};
@@ -39,10 +39,15 @@ pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
     let text = fs::read_to_string(path).with_context(|| {
         format!("cannot read the configuration `{}`; `countersign init` writes one", path.display())
     })?;
-    let checked = check(&text, &countersign_connectors::registry());
+    let checked = check(&text, &registry());
     let mut config = checked.map_err(|problems| Wrong { path: path.display().to_string(), problems })?;
     anchor(&mut config, folder(path));
     Ok(config)
+}
+
+/// Every connector and every kind of channel.
+pub(crate) fn registry() -> Registry {
+    countersign_connectors::registry().with_channels(countersign_channels::all())
 }
 
 /// Like [`load`], but no configuration is no error.

@@ -95,7 +95,7 @@ impl Stage {
             "STAGE_LOG" => Some(log_pem.clone()),
             _ => secrets.lookup(name),
         };
-        let registry = countersign_connectors::registry();
+        let registry = crate::site::registry();
         let service = Service::start(config, &registry, Arc::new(SystemClock), &lookup).await?;
         tokio::spawn(serve_far_side(far_side, rehearsal.clone()));
         let trust = trust_file.check()?;

@@ -360,6 +360,12 @@ impl Site {
     pub fn hook_url(&self) -> String {
         format!("{}/hooks/{}", self.public_url, self.instance)
     }
+
+    /// The URL at which an approval channel is answered.
+    #[must_use]
+    pub fn channel_url(&self) -> String {
+        format!("{}/channels/{}", self.public_url, self.instance)
+    }
 }
 
 /// What a connector may reach while it is built.

@@ -3,6 +3,7 @@
 //! A connector translates: it verifies a vendor's request, turns it into [`schemas::Event`]s, and turns what was
 //! decided back into the vendor's words. It cannot decide, store, or read the clock, because nothing here lets it.
 
+pub mod channel;
 mod connector;
 pub mod dialect;
 mod error;
@@ -12,6 +13,7 @@ pub mod jwks;
 pub mod naming;
 pub mod oauth;
 pub mod parse;
+pub mod question;
 mod registry;
 mod secret;
 pub mod signature;

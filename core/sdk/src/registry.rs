@@ -4,6 +4,7 @@ use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use crate::channel::ChannelSpec;
 use crate::{ConnectError, Connector, Dialect, Env, Manifest, Parts, Site};
 
 /// One connector, without its type.
@@ -42,25 +43,45 @@ impl ConnectorSpec {
     }
 }
 
-/// Every connector this program has.
+/// Every connector and every kind of channel that this program has.
 #[derive(Clone)]
-pub struct Registry(Vec<ConnectorSpec>);
+pub struct Registry {
+    channels: Vec<ChannelSpec>,
+    connectors: Vec<ConnectorSpec>,
+}
 
 impl Registry {
-    /// A registry of these.
+    /// A registry of these connectors, without channels.
     #[must_use]
-    pub fn new(specs: Vec<ConnectorSpec>) -> Self {
-        Self(specs)
+    pub fn new(connectors: Vec<ConnectorSpec>) -> Self {
+        Self { channels: Vec::new(), connectors }
+    }
+
+    /// The same with these kinds of channels.
+    #[must_use]
+    pub fn with_channels(self, channels: Vec<ChannelSpec>) -> Self {
+        Self { channels, ..self }
+    }
+
+    /// The kind of channel of this name.
+    #[must_use]
+    pub fn channel(&self, name: &str) -> Option<&ChannelSpec> {
+        self.channels.iter().find(|spec| spec.name == name)
+    }
+
+    /// Every kind of channel, in the list's order.
+    pub fn channels(&self) -> impl Iterator<Item = &ChannelSpec> {
+        self.channels.iter()
     }
 
     /// The connector of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&ConnectorSpec> {
-        self.0.iter().find(|spec| spec.name == name)
+        self.connectors.iter().find(|spec| spec.name == name)
     }
 
     /// All of them, in the list's order.
     pub fn iter(&self) -> impl Iterator<Item = &ConnectorSpec> {
-        self.0.iter()
+        self.connectors.iter()
     }
 }

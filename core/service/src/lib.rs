@@ -19,6 +19,7 @@ pub mod halt;
 mod hold;
 pub mod http;
 pub mod metrics;
+pub mod notify;
 mod outbox;
 mod people;
 pub mod pipeline;
@@ -39,6 +40,7 @@ use countersign_sdk::{FetchError, Registry, SecretError};
 use countersign_store::{Local, OpenError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::TryRecvError;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -50,6 +52,7 @@ use crate::console::Console;
 use crate::evidence::Notary;
 use crate::halt::HaltBoard;
 use crate::http::App;
+use crate::notify::Notifier;
 use crate::pipeline::Pipeline;
 use crate::policies::LoadError;
 
@@ -60,6 +63,10 @@ const BUFFERED_BYTES_MAX: usize = 256 << 20;
 /// How soon denied calls get their bulk receipt.
 const GAP_EVERY: Duration = Duration::from_millis(10);
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+/// How soon approvers hear of a question, and how soon what was shown to them is replaced.
+const NOTIFY_EVERY: Duration = Duration::from_millis(250);
+/// How soon a change is seen that nobody told of.
+const NOTIFY_ALL_EVERY: Duration = Duration::from_secs(5);
 const CALLBACK_EVERY: Duration = Duration::from_millis(200);
 /// Vendors keep failed deliveries for days; asking every few minutes is soon enough and costs one call.
 const SWEEP_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -153,6 +160,8 @@ impl Service {
         let keys = KeySets::default();
         let routes =
             connect::connect(&config, registry, &egress, &keys, lookup).map_err(StartError::Config)?;
+        let notifier =
+            notify::connect(&config, registry, &egress, &keys, lookup).map_err(StartError::Config)?;
         let callers = http::Callers::new(&config.api, lookup).map_err(|problems| {
             let problem = |(name, error): (String, SecretError)| Problem {
                 at: format!("api.callers.{name}.token"),
@@ -185,6 +194,7 @@ impl Service {
             config: Arc::new(config),
             console: console.map(Arc::new),
             keys: Arc::new(keys),
+            notifier: Arc::new(notifier),
             pipeline: Arc::new(pipeline),
             routes: Arc::new(routes),
         };
@@ -201,6 +211,12 @@ impl Service {
     #[must_use]
     pub fn routes(&self) -> &Arc<Routes> {
         &self.app.routes
+    }
+
+    /// The channels.
+    #[must_use]
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        &self.app.notifier
     }
 
     /// Serves on `listener` until `stop`. Then denies what still comes in, lets calls in flight finish, writes what
@@ -262,6 +278,9 @@ fn background(tasks: &mut JoinSet<()>, app: &App) {
             std::future::ready(())
         }));
     }
+    if !app.notifier.is_empty() {
+        tasks.spawn(notify(app.notifier.clone(), app.pipeline.clone(), app.routes.clone()));
+    }
     tasks.spawn(watch::policies(app.pipeline.clone(), app.config.policies.clone()));
     tasks.spawn(report_stop(app.pipeline.clone()));
 }
@@ -272,6 +291,25 @@ async fn every<Step: Future<Output = ()>>(period: Duration, mut step: impl FnMut
     loop {
         ticks.tick().await;
         step().await;
+    }
+}
+
+/// Tells approvers what is open and what no longer is: when something changes, and now and then in any case.
+async fn notify(notifier: Arc<Notifier>, pipeline: Arc<Pipeline>, routes: Arc<Routes>) {
+    let mut changes = pipeline.listen();
+    let mut looked: Option<tokio::time::Instant> = None;
+    loop {
+        let told = !matches!(changes.try_recv(), Err(TryRecvError::Empty));
+        if told || looked.is_none_or(|at| at.elapsed() > NOTIFY_ALL_EVERY) {
+            // What is looked at now covers every change that was told before.
+            changes = changes.resubscribe();
+            looked = Some(tokio::time::Instant::now());
+            if let Err(error) = notifier.reconcile(&pipeline).await {
+                warn!(%error, "cannot read what approvers are to be asked: {error}");
+            }
+        }
+        while notifier.work(&pipeline, &routes).await {}
+        tokio::time::sleep(NOTIFY_EVERY).await;
     }
 }
 

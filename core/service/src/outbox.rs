@@ -9,6 +9,7 @@ use futures::FutureExt as _;
 use tracing::{error, info, warn};
 
 use crate::connect::Routes;
+use crate::notify::is_notice;
 use crate::pipeline::Pipeline;
 
 /// Callbacks made side by side.
@@ -22,7 +23,10 @@ impl Pipeline {
     /// Makes the callbacks that are due. Returns whether there were any. Called in short intervals by a task of the
     /// service.
     pub async fn call_back(&self, routes: &Routes) -> bool {
-        let Ok(due) = self.store.due(self.clock.now(), BATCH).await else { return false };
+        // Messages to approvers wait in the same outbox, and must not stand in the vendors' way.
+        let Ok(mut due) = self.store.due(self.clock.now(), usize::MAX).await else { return false };
+        due.retain(|entry| !is_notice(entry));
+        due.truncate(BATCH);
         let any = !due.is_empty();
         futures::future::join_all(due.into_iter().map(|entry| self.call_one(routes, entry))).await;
         any

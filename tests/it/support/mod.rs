@@ -56,7 +56,8 @@ impl Build {
             "LOG" => Some(self.log_pem.clone()),
             _ => rehearsal.lookup(name),
         };
-        Service::start(config, &Registry::new(self.specs.clone()), clock.clone(), &lookup).await.unwrap()
+        let registry = Registry::new(self.specs.clone()).with_channels(countersign_channels::all());
+        Service::start(config, &registry, clock.clone(), &lookup).await.unwrap()
     }
 }
 

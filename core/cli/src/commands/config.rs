@@ -6,7 +6,7 @@ use countersign_sdk::http::Egress;
 use countersign_sdk::jwks::KeySets;
 use countersign_sdk::{ConnectorSpec, SecretRef};
 use countersign_service::config::{Config, Problem};
-use countersign_service::{connect, policies};
+use countersign_service::{connect, notify, policies};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -74,9 +74,11 @@ fn check(globals: &Globals) -> anyhow::Result<Exit> {
 /// What is wrong with what the configuration refers to: connectors, keys, tokens and policies.
 fn deep_problems(config: &Config) -> anyhow::Result<Vec<Problem>> {
     let egress = Egress::new(config.egress.allow_hosts.iter().cloned())?;
-    let registry = countersign_connectors::registry();
+    let registry = site::registry();
     let routes = connect::connect(config, &registry, &egress, &KeySets::default(), &site::environment);
+    let channels = notify::connect(config, &registry, &egress, &KeySets::default(), &site::environment);
     let mut problems = routes.err().unwrap_or_default();
+    problems.extend(channels.err().unwrap_or_default());
     let read = |secret: &SecretRef| secret.read(&site::environment).map_err(|error| error.to_string());
     let receipt = read(&config.keys.receipt).and_then(|pem| {
         let key = ReceiptKey::from_pkcs8_pem(pem.expose(), config.keys.epoch);

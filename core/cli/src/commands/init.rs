@@ -160,7 +160,7 @@ mod tests {
         let filled = TEMPLATE.replace("{groups}", &groups());
         let off = |line: &str| line.starts_with('#') && !line.starts_with("# ");
         let on: Vec<&str> = filled.lines().map(|line| if off(line) { &line[1..] } else { line }).collect();
-        let registry = countersign_connectors::registry();
+        let registry = crate::site::registry();
         for (text, connectors) in [(filled.clone(), 1), (on.join("\n"), registry.iter().count())] {
             let config = check(&text, &registry).unwrap_or_else(|problems| panic!("{problems:?}"));
             assert_eq!(connectors, config.connectors.len());

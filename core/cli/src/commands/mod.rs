@@ -3,6 +3,7 @@
 pub(crate) mod approvals;
 pub(crate) mod bench;
 pub(crate) mod break_glass;
+pub(crate) mod channels;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod conformance;
@@ -34,6 +35,7 @@ pub(crate) async fn run(command: Command, globals: &Globals) -> anyhow::Result<E
         Command::Init(args) => init::run(&args, globals),
         Command::Config(args) => config::run(&args, globals),
         Command::Connectors(args) => connectors::run(args, globals).await,
+        Command::Channels(args) => channels::run(args, globals),
         Command::Decide(args) => decide::run(&args, globals),
         Command::Policy(args) => policy::run(args, globals).await,
         Command::Receipts(args) => receipts::run(args, globals).await,

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
         config.store.kind = StoreKind::Memory;
     }
     let listen = config.server.listen.clone();
-    let registry = countersign_connectors::registry();
+    let registry = site::registry();
     let service = Service::start(config, &registry, Arc::new(SystemClock), &site::environment).await?;
     let listener =
         TcpListener::bind(&listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;

@@ -1,9 +1,11 @@
 //! Reads a configuration and says all that is wrong with it at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use countersign_sdk::Registry;
 use countersign_sdk::parse::cut;
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
@@ -25,8 +27,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The keys of a connector's section that are the service's, not the connector's.
+/// The keys of a connector's or channel's section that are the service's, not its own.
 const CONNECTOR_TYPE: &str = "type";
+const CHANNEL_ROOMS: &str = "rooms";
 /// How much of a connector's name is repeated when there is none of that name.
 const KIND_CHARS_MAX: usize = 64;
 
@@ -42,7 +45,11 @@ pub fn check(text: &str, registry: &Registry) -> Result<Config, Vec<Problem>> {
         .map_err(|error| vec![Problem { at: "file".into(), problem: error.to_string() }])?;
     let mut problems = Problems::default();
     for (name, section) in value.get("connectors").and_then(Value::as_object).into_iter().flatten() {
-        check_connector(name, section, registry, &mut problems);
+        check_section(("connectors", "connector"), name, section, &connectors(registry), &mut problems);
+    }
+    for (name, section) in value.get("channels").and_then(Value::as_object).into_iter().flatten() {
+        check_section(("channels", "channel"), name, section, &channels(registry), &mut problems);
+        check_rooms(name, section, &mut problems);
     }
     let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>();
     compare("", &value, schema.as_value(), &mut problems);
@@ -61,8 +68,21 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     Problem { at: format!("line {line} column {column}"), problem: error.message().to_owned() }
 }
 
-fn check_connector(name: &str, section: &Value, registry: &Registry, problems: &mut Problems) {
-    let at = join("connectors", name);
+/// What there is, and the schema of its settings.
+type Kinds = Vec<(&'static str, fn() -> Schema)>;
+
+fn connectors(registry: &Registry) -> Kinds {
+    registry.iter().map(|spec| (spec.name, spec.schema)).collect()
+}
+
+fn channels(registry: &Registry) -> Kinds {
+    registry.channels().map(|spec| (spec.name, spec.schema)).collect()
+}
+
+/// `what` is the table and what one entry of it is.
+fn check_section(what: (&str, &str), name: &str, section: &Value, kinds: &Kinds, problems: &mut Problems) {
+    let (table, noun) = what;
+    let at = join(table, name);
     let Value::Object(section) = section else {
         problems.add(&at, "must be a table".to_owned());
         return;
@@ -76,14 +96,22 @@ fn check_connector(name: &str, section: &Value, registry: &Registry, problems: &
         return;
     }
     let kind = section.get(CONNECTOR_TYPE).and_then(Value::as_str).unwrap_or(name);
-    let Some(spec) = registry.get(kind) else {
-        let known = suggestion(kind, registry.iter().map(|spec| spec.name));
+    let Some((_, schema)) = kinds.iter().find(|(known, _)| *known == kind) else {
+        let known = suggestion(kind, kinds.iter().map(|(known, _)| *known));
         let kind = cut(kind, KIND_CHARS_MAX).escape_debug();
-        problems.add(&at, format!("there is no connector `{kind}`{known}"));
+        problems.add(&at, format!("there is no {noun} `{kind}`{known}"));
         return;
     };
-    let settings = Value::Object(settings_of(section));
-    compare(&at, &settings, (spec.schema)().as_value(), problems);
+    let settings = if table == "channels" { channel_settings_of(section) } else { settings_of(section) };
+    compare(&at, &Value::Object(settings), schema().as_value(), problems);
+}
+
+fn check_rooms(name: &str, section: &Value, problems: &mut Problems) {
+    let texts = |rooms: &Value| rooms.as_object().is_some_and(|rooms| rooms.values().all(Value::is_string));
+    if section.get(CHANNEL_ROOMS).is_some_and(|rooms| !texts(rooms)) {
+        let at = join(&join("channels", name), CHANNEL_ROOMS);
+        problems.add(&at, "must be a table of groups (or `*`) and the channel's ids of rooms".to_owned());
+    }
 }
 
 /// The connector that a section configures: its `type`, else its name.
@@ -97,6 +125,19 @@ pub(crate) fn settings_of(section: &Map<String, Value>) -> Map<String, Value> {
     let mut settings = section.clone();
     let _kind = settings.shift_remove(CONNECTOR_TYPE);
     settings
+}
+
+/// A channel's section without the service's own keys.
+pub(crate) fn channel_settings_of(section: &Map<String, Value>) -> Map<String, Value> {
+    let mut settings = settings_of(section);
+    let _rooms = settings.shift_remove(CHANNEL_ROOMS);
+    settings
+}
+
+/// A channel's rooms by group.
+pub(crate) fn rooms_of(section: &Value) -> BTreeMap<String, String> {
+    let rooms = section.get(CHANNEL_ROOMS).and_then(Value::as_object).into_iter().flatten();
+    rooms.filter_map(|(group, room)| Some((group.clone(), room.as_str()?.to_owned()))).collect()
 }
 
 #[cfg(test)]

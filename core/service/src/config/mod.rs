@@ -19,8 +19,8 @@ use serde_json::Value;
 
 use crate::console::ConsoleSettings;
 
-pub(crate) use check::settings_of;
 pub use check::{Problem, check, connector_kind};
+pub(crate) use check::{channel_settings_of, rooms_of, settings_of};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -29,6 +29,12 @@ pub struct Config {
     /// Who may use the API and the command line's remote commands.
     #[serde(default)]
     pub api: ApiSettings,
+    /// Who answers questions in channels.
+    #[serde(default)]
+    pub approvers: BTreeMap<String, ApproverSettings>,
+    /// Where approvers are asked, by name. The name is the last part of the channel's URL.
+    #[serde(default)]
+    pub channels: BTreeMap<String, Value>,
     /// The vendors, by instance name. The name is the last part of the hook's URL.
     #[serde(default)]
     pub connectors: BTreeMap<String, Value>,
@@ -243,6 +249,18 @@ impl LimitSettings {
     pub fn grant(&self) -> Duration {
         Duration::from_secs(self.grant_s)
     }
+}
+
+/// `[approvers.<name>]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApproverSettings {
+    /// The approver's id in each channel, by the channel's name: how they are reached, and how their answer is known.
+    pub channels: BTreeMap<String, String>,
+    /// Groups the approver is in, as policies name them without `group:`, for example `oncall`.
+    pub groups: Vec<String>,
+    /// The approver's ids at the vendors (opaque ids or e-mail addresses): nobody approves their own agent.
+    pub identities: Vec<String>,
 }
 
 /// `[api]`

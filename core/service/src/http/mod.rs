@@ -2,6 +2,7 @@
 
 mod api;
 mod break_glass;
+mod channels;
 mod error;
 mod hooks;
 mod openapi;
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 use crate::config::Config;
 use crate::connect::Routes;
 use crate::console::{self, Console};
+use crate::notify::Notifier;
 use crate::pipeline::Pipeline;
 
 pub use break_glass::BreakGlassBody;
@@ -35,6 +37,7 @@ pub struct App {
     pub(crate) config: Arc<Config>,
     pub(crate) console: Option<Arc<Console>>,
     pub(crate) keys: Arc<KeySets>,
+    pub(crate) notifier: Arc<Notifier>,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) routes: Arc<Routes>,
 }
@@ -46,6 +49,8 @@ pub fn router(app: App) -> Router {
     let router = Router::new()
         .route("/hooks/{instance}", any(hooks::bare))
         .route("/hooks/{instance}/{*path}", any(hooks::below))
+        .route("/channels/{name}", any(channels::bare))
+        .route("/channels/{name}/{*path}", any(channels::below))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/metrics", get(status::metrics))

@@ -78,6 +78,11 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         add("post", "/hooks/{instance}", "A vendor's hook, in the vendor's dialect"),
         add("post", "/hooks/{instance}/{path}", "A vendor's hook with a path of its own"),
     ];
+    let channels = [
+        add("post", "/channels/{name}", "An approver's answer, in the channel's dialect"),
+        add("get", "/channels/{name}/{path}", "The page behind an approver's link"),
+        add("post", "/channels/{name}/{path}", "The form on that page"),
+    ];
     let texts = [
         add("get", "/healthz", "The process answers"),
         add("get", "/metrics", "Prometheus text"),
@@ -107,7 +112,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     }
     list[export].media = "application/x-ndjson";
     let any = || Some(Schema::from(true));
-    for at in hooks.into_iter().chain([ready, document, callbacks, reload]) {
+    for at in hooks.into_iter().chain(channels).chain([ready, document, callbacks, reload]) {
         list[at].response = any();
     }
     for at in hooks {
@@ -172,7 +177,7 @@ impl Operation {
             operation["responses"]["401"] = json!({"description": "No bearer token of a configured caller"});
             operation["responses"]["403"] = json!({"description": "The caller lacks the role"});
         }
-        if self.path.starts_with("/hooks/") {
+        if self.path.starts_with("/hooks/") || self.path.starts_with("/channels/") {
             operation["responses"]["401"] =
                 json!({"description": "The request does not prove where it came from"});
         }
