@@ -22,7 +22,18 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("service", &["classify", "drift", "engine", "facets", "receipt", "schemas", "sdk", "store"]),
     (
         "cli",
-        &["channels", "connectors", "engine", "export", "hook", "receipt", "schemas", "sdk", "service", "store"],
+        &[
+            "channels",
+            "connectors",
+            "engine",
+            "export",
+            "hook",
+            "receipt",
+            "schemas",
+            "sdk",
+            "service",
+            "store",
+        ],
     ),
 ];
 

@@ -7,8 +7,8 @@ use countersign_service::export::Filter;
 use countersign_service::telemetry::LogFormat;
 
 use crate::commands::{
-    approvals, bench, break_glass, channels, completions, config, conformance, connectors, decide, demo, export,
-    halt, hook, init, keys, policy, receipts, schema, serve, verify,
+    approvals, bench, break_glass, channels, completions, config, conformance, connectors, decide, demo,
+    export, halt, hook, init, keys, policy, receipts, schema, serve, verify,
 };
 
 const EXIT_CODES: &str = "\

@@ -129,7 +129,9 @@ fn risk(approval: &Approval) -> String {
         parts.push(format!("confidence {}", risk.confidence));
     }
     parts.extend(
-        context.drift.map(|drift| format!("drift of the session so far {} (highest {})", drift.ema, drift.max)),
+        context
+            .drift
+            .map(|drift| format!("drift of the session so far {} (highest {})", drift.ema, drift.max)),
     );
     if context.untrusted {
         parts.push("the session has read content from outside".to_owned());

@@ -103,11 +103,14 @@ impl Site {
             "store": {"kind": if plan.on_disk { "sqlite" } else { "memory" }, "dir": dir.path().join("store")},
             "keys": {"origin": "test.example/log", "receipt": {"env": "RECEIPT"}, "log": {"env": "LOG"}},
             "policies": {"dir": policies},
-            "egress": {"allow_hosts": [far_side]},
+            "egress": {"allow_hosts": []},
             "connectors": connectors,
         });
         for (table, value) in plan.config {
             config[table] = value;
+        }
+        if let Some(hosts) = config["egress"]["allow_hosts"].as_array_mut() {
+            hosts.push(far_side.into());
         }
         let (receipt_pem, log_pem) =
             (generate_key_pem().unwrap().to_string(), generate_key_pem().unwrap().to_string());

@@ -156,11 +156,19 @@ impl Notifier {
             identities: settings.identities.clone(),
             name: who.clone(),
         };
-        let ids: Vec<ApprovalId> = {
+        let (ids, asked_at) = {
             let board = self.board.lock().await;
-            let items =
-                board.notices.get(id).map(|posted| posted.notice.items.as_slice()).unwrap_or_default();
-            items.iter().take(count).map(|item| item.approval_id.clone()).collect()
+            let Some(notice) = board.notices.get(id).map(|posted| &posted.notice) else {
+                return Took::Refused(CLOSED.to_owned());
+            };
+            let items = notice.items.iter().take(count);
+            (items.map(|item| item.approval_id.clone()).collect::<Vec<_>>(), notice.shown_at)
+        };
+        let answer = Answer {
+            approved: click.approved,
+            asked_at,
+            comment: click.comment.clone(),
+            ..Answer::default()
         };
         let mut took = Took::Refused(CLOSED.to_owned());
         for (id, resolved) in pipeline.resolve_alike(routes, &ids, &approver, &answer).await {

@@ -99,10 +99,12 @@ impl Notifier {
         let mut changed = follow(&mut board, &open, &ids, now);
         let mut asked = BTreeSet::new();
         for notice in board.notices.values().map(|posted| &posted.notice) {
-            let of = |item: &notice::Item| (item.approval_id.clone(), notice.channel.clone(), notice.to.clone());
+            let of =
+                |item: &notice::Item| (item.approval_id.clone(), notice.channel.clone(), notice.to.clone());
             asked.extend(notice.items.iter().map(of));
         }
-        let waits = |approval: &&Approval| approval.kind == PendingKind::Approval && approval.expires_at > now;
+        let waits =
+            |approval: &&Approval| approval.kind == PendingKind::Approval && approval.expires_at > now;
         for approval in open.iter().filter(waits) {
             self.plan(&mut board, approval, &asked, now, &mut changed);
         }

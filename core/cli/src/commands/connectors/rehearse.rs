@@ -166,6 +166,8 @@ fn config(args: &Args, globals: &Globals) -> anyhow::Result<Config> {
         context: ContextSettings::default(),
         console: ConsoleSettings::default(),
         api: ApiSettings::default(),
+        approvers: BTreeMap::new(),
+        channels: BTreeMap::new(),
         connectors: BTreeMap::from([(args.name.clone(), section)]),
         egress,
         keys: KeySettings {
