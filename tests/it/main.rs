@@ -24,4 +24,5 @@ mod policy;
 mod recipes;
 mod schemas;
 mod support;
+mod telemetry;
 mod threats;
